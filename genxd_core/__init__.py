@@ -1,0 +1,54 @@
+"""GenXD: any number of images and a camera path to new views (3D) or camera-controlled video (4D).
+
+The public names, resolved on first use so that importing the package is quick and needs no
+optional package.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "errors": ["Cancelled", "InvalidInputError", "MissingDependencyError", "WeightsError"],
+    "cameras.cameras": ["Cameras"],
+    "cameras.rays": ["plucker_rays"],
+    "cameras.trajectories": [
+        "dolly",
+        "forward_facing",
+        "orbit",
+        "pan",
+        "roll",
+        "slide",
+        "static",
+        "sway",
+        "tilt",
+    ],
+    "cameras.orbit_between": ["orbit_between"],
+    "cameras.keyframe_paths": ["ellipse", "interpolate", "spiral"],
+    "cameras.editing": ["ease", "resample_by_arc_length"],
+    "cameras.conventions": ["normalise_scale", "path_scale", "scale_cameras"],
+    "cameras.io": ["load_cameras", "save_cameras"],
+    "cameras.preview": ["draw_camera_path"],
+    "fitting": ["FitRecord", "FittedViews", "fit_cameras", "fit_masks", "fit_views", "unfit_views"],
+    "model.config": ["GenXDUNetConfig"],
+    "model.unet": ["GenXDUNet"],
+    "model.weights": ["load_unet", "save_unet"],
+    "model.svd_init": ["init_unet_from_svd"],
+    "pipeline": ["GenXDOutput", "GenXDPipeline"],
+}
+_HOME = {name: module for module, names in _PUBLIC.items() for name in names}
+
+__all__ = [*sorted(_HOME), "__version__"]  # noqa: PLE0604  (built from the table above)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

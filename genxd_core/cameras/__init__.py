@@ -1,0 +1,1 @@
+"""Cameras: poses, rays, paths, files. OpenCV axes and normalised intrinsics everywhere inside."""

@@ -1,0 +1,1 @@
+"""Diffusion in the EDM form of SVD: noise levels, preconditioning, guidance, samplers."""

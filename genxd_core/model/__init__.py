@@ -1,0 +1,1 @@
+"""The GenXD network: configuration, blocks, assembly, weights."""

@@ -1,0 +1,38 @@
+"""How long work tells its caller where it is, and how the caller stops it."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from .errors import Cancelled
+
+__all__ = ["Progress", "report"]
+
+
+class Progress(Protocol):
+    """Called after every step of long work. Nodes, the command line and the trainer implement it."""
+
+    def __call__(self, step: int, total: int, preview: Tensor | None = None) -> bool | None:
+        """Take note of one finished step.
+
+        Args:
+            step: steps done so far, 1..total.
+            total: steps in all.
+            preview: an optional picture of the state, documented by the caller of this protocol.
+
+        Returns:
+            ``False`` to stop the work; anything else lets it go on. It may also raise.
+        """
+        ...
+
+
+def report(
+    progress: Progress | None, step: int, total: int, preview: Tensor | None = None
+) -> None:
+    """Call ``progress`` if there is one.
+
+    Raises:
+        Cancelled: the callback returned ``False``.
+    """
+    if progress is not None and progress(step, total, preview) is False:
+        raise Cancelled(f"stopped on request after step {step} of {total}")

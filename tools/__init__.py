@@ -1,0 +1,1 @@
+"""What the developer's commands share with the tests. Nothing here is installed or published."""

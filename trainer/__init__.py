@@ -1,0 +1,1 @@
+"""Training of GenXD: data, loss, loop, recipes. Run `python -m trainer --help`."""

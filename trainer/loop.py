@@ -1,0 +1,171 @@
+"""The training loop: draw, forward and backward, clip, check, step, average, log, save."""
+
+import json
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import save_file
+from torch import Tensor
+
+from genxd_core.model.unet import GenXDUNet
+from genxd_core.model.weights import load_unet
+
+from .checkpoint import load_checkpoint, save_checkpoint
+from .config import RunConfig
+from .data import ClipStore, draw_batch
+from .ema import WeightAverage
+from .files import write_atomically
+from .step import batch_loss
+
+__all__ = ["train"]
+
+_log = logging.getLogger(__name__)
+
+
+def train(config: RunConfig) -> Path:
+    """Train, or go on with a run that was stopped; returns the folder of the averaged weights."""
+    torch.manual_seed(config.seed)
+    accelerator = Accelerator(mixed_precision=config.mixed_precision)
+    unet = _build_network(config)
+    unet.enable_gradient_checkpointing(config.gradient_checkpointing)
+    optimizer = torch.optim.AdamW(
+        unet.parameters(), lr=config.peak_lr, weight_decay=config.weight_decay
+    )
+    average = WeightAverage(unet, config.ema_half_life)
+    rng = torch.Generator().manual_seed(config.seed)
+    config.out.mkdir(parents=True, exist_ok=True)
+    state_file = config.out / "state.pt"
+    start = _resume(state_file, unet, optimizer, average, rng)
+    model, optimizer = accelerator.prepare(unet, optimizer)
+    store = ClipStore(config.shards)
+    (config.out / "run.json").write_text(json.dumps(config.to_dict(), indent=2), encoding="utf-8")
+
+    meter = _Meter(config)
+    for step in range(start, config.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, step)
+        for _ in range(config.accumulate):
+            batch = draw_batch(store, config, rng)
+            with accelerator.autocast():
+                loss, figures = batch_loss(model, batch, config.loss, rng)
+            accelerator.backward(loss / config.accumulate)
+            meter.add(batch.mode, figures)
+        if not math.isfinite(float(loss)):
+            raise FloatingPointError(f"the loss is {float(loss)} at step {step}; nothing was saved")
+        norm = accelerator.clip_grad_norm_(unet.parameters(), config.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        average.update(unet, step + 1)
+        if (step + 1) % config.log_every == 0:
+            meter.write(step + 1, float(norm))
+        if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+            _save(state_file, step + 1, unet, optimizer, average, rng)
+            save_weights(config, average.values, step + 1)
+            store.refresh()
+    return config.out / "unet"
+
+
+def learning_rate(config: RunConfig, step: int) -> float:
+    """Linear warm-up, then a cosine from ``peak_lr`` to ``final_lr``."""
+    ramp = min(1.0, (step + 1) / max(1, config.warmup))
+    fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.steps)))
+    return ramp * (config.final_lr + (config.peak_lr - config.final_lr) * fall)
+
+
+def save_weights(config: RunConfig, values: dict[str, Tensor], step: int) -> None:
+    """Write averaged weights in the released layout: ``unet/config.json`` and safetensors."""
+    folder = config.out / "unet"
+    folder.mkdir(parents=True, exist_ok=True)
+    meta = {"genxd_config": json.dumps(config.unet.to_dict()), "steps": str(step)}
+    path = folder / "diffusion_pytorch_model.safetensors"
+    write_atomically(path, lambda p: save_file(values, p, metadata=meta))
+    write_atomically(folder / "config.json", config.unet.to_json)
+
+
+def _build_network(config: RunConfig) -> GenXDUNet:
+    if config.init_from is not None:
+        return load_unet(config.init_from)
+    unet = GenXDUNet(config.unet)
+    soften_start_(unet)
+    return unet
+
+
+@torch.no_grad()
+def soften_start_(unet: GenXDUNet) -> None:
+    """Start every residual branch at zero, and the fusion half way: training from scratch.
+
+    SVD's start (fusion at sigmoid(5)) presumes temporal layers that already work.
+    """
+    for name, parameter in unet.named_parameters():
+        if name.endswith(("res_block.conv2.weight", "proj_out.weight")) or name == "conv_out.weight":
+            parameter.zero_()
+        if name.endswith("time_mixer.gamma"):
+            parameter.zero_()
+
+
+def _save(
+    path: Path,
+    step: int,
+    unet: GenXDUNet,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage,
+    rng: torch.Generator,
+) -> None:
+    state = {
+        "step": step,
+        "unet": unet.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "average": average.values,
+        "rng": rng.get_state(),
+    }
+    save_checkpoint(path, state)
+
+
+def _resume(
+    path: Path,
+    unet: GenXDUNet,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage,
+    rng: torch.Generator,
+) -> int:
+    if not path.exists():
+        return 0
+    state = load_checkpoint(path)
+    unet.load_state_dict(state["unet"])
+    optimizer.load_state_dict(state["optimizer"])
+    average.values = state["average"]
+    rng.set_state(state["rng"])
+    _log.info("going on from step %d of %s", state["step"], path)
+    return int(state["step"])
+
+
+class _Meter:
+    """Sums figures per mode between two log lines."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.file = config.out / "log.jsonl"
+        self.began = time.perf_counter()
+        self.count = 0
+        self.sums: dict[str, tuple[float, int]] = {}
+
+    def add(self, mode: str, figures: dict[str, Tensor]) -> None:
+        total, count = self.sums.get(mode, (0.0, 0))
+        self.sums[mode] = (total + float(figures["loss"]), count + 1)
+        self.count += 1
+
+    def write(self, step: int, norm: float) -> None:
+        seconds = (time.perf_counter() - self.began) / self.config.log_every
+        row: dict[str, Any] = {"step": step, "seconds_per_step": round(seconds, 3)}
+        row["eta_minutes"] = round((self.config.steps - step) * seconds / 60, 1)
+        row["grad_norm"] = round(norm, 4)
+        row |= {f"loss_{k}": round(t / n, 5) for k, (t, n) in sorted(self.sums.items())}
+        with self.file.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(row) + "\n")
+        _log.info("%s", row)
+        self.sums, self.began = {}, time.perf_counter()

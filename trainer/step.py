@@ -1,0 +1,123 @@
+"""One micro-batch to a loss: EDM v-prediction on the frames that are not conditioned."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from genxd_core.cameras.rays import camera_rays
+from genxd_core.diffusion.preconditioning import c_in, timestep_of, v_target
+from genxd_core.model.conditioning import Condition, network_input
+from genxd_core.model.unet import GenXDUNet
+
+from .config import LossConfig
+
+__all__ = ["Batch", "batch_loss", "batched_rays", "draw_conditioned_views"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clips of one mode.
+
+    Attributes:
+        latents: clean latents, scaled by the VAE's factor.
+        c2w: camera poses.
+        Ks_norm: normalised intrinsics.
+        motion_strength: what the network takes, per clip.
+        mode: "3d", "video" or "4d".
+    """
+
+    latents: Float[Tensor, "b v 4 h w"]
+    c2w: Float[Tensor, "b v 4 4"]
+    Ks_norm: Float[Tensor, "b v 3 3"]
+    motion_strength: Float[Tensor, "b"]
+    mode: str
+
+
+def batch_loss(
+    unet: GenXDUNet, batch: Batch, config: LossConfig, rng: torch.Generator
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss of one micro-batch (Sec. 4.1; EDM with SVD's log-normal noise levels).
+
+    Conditioned frames enter clean, and their prediction does not count. The squared error on v
+    equals EDM's weighted error on the denoised latents.
+
+    Args:
+        unet: the network, or a wrapper that is called the same way.
+        batch: the clips.
+        config: noise levels, number of conditioned views, dropping of the condition.
+        rng: CPU generator of every random choice.
+
+    Returns:
+        The loss, and figures to log.
+    """
+    latents = batch.latents
+    size, views = latents.shape[:2]
+    order = draw_conditioned_views(size, views, config, rng)
+    mask = torch.zeros(size, views, dtype=torch.bool)
+    mask[torch.arange(size)[:, None], order] = True
+    mask = mask.to(latents.device)
+    rays = batched_rays(batch.c2w, batch.Ks_norm, order[:, 0], latents.shape[-2:])
+    condition = Condition.build(
+        latents, mask, rays, mode=batch.mode, motion_strength=batch.motion_strength
+    )
+    dropped = torch.rand(size, generator=rng) < config.drop_condition
+    condition = condition.without(dropped.to(latents.device))
+
+    log_sigma = config.log_sigma_mean + config.log_sigma_std * torch.randn(size, generator=rng)
+    sigma = log_sigma.exp().to(latents.device)
+    noise = torch.randn(latents.shape, generator=rng).to(latents.device)
+    level = sigma[:, None, None, None, None]
+    noisy = latents + level * noise
+    predicted = unet(
+        network_input(noisy * c_in(level), condition),
+        timestep_of(sigma),
+        added_time_ids=condition.added_time_ids,
+        indicator=condition.indicator,
+        motion_ids=condition.motion_ids,
+    )
+    error = (predicted.float() - v_target(latents, noise, sigma)).square().mean(dim=(2, 3, 4))
+    target_frames = (~mask).float()
+    per_clip = (error * target_frames).sum(dim=1) / target_frames.sum(dim=1)
+    return per_clip.mean(), {"loss": per_clip.detach().mean()}
+
+
+def draw_conditioned_views(
+    size: int, views: int, config: LossConfig, rng: torch.Generator
+) -> Tensor:
+    """Positions (size, k) of the conditioned views, the reference view first.
+
+    All clips of a micro-batch have the same number of them: one, or, for ``multi_view_share`` of
+    the batches, between two and ``max_conditioned``. Half of the latter are first, middle and
+    last view (Sec. 5.1), the others any.
+    """
+    single = bool(torch.rand((), generator=rng) >= config.multi_view_share)
+    if single:
+        first = torch.randint(views, (size, 1), generator=rng)
+        # The first view is what most users condition on.
+        return torch.where(torch.rand(size, 1, generator=rng) < 0.5, 0, first)
+    if bool(torch.rand((), generator=rng) < 0.5) and views >= 4:
+        return torch.tensor([0, (views - 1) // 2, views - 1]).expand(size, 3)
+    count = int(torch.randint(2, min(config.max_conditioned, views - 1) + 1, (), generator=rng))
+    return torch.rand(size, views, generator=rng).argsort(dim=1)[:, :count]
+
+
+def batched_rays(
+    c2w: Float[Tensor, "b v 4 4"],
+    Ks_norm: Float[Tensor, "b v 3 3"],
+    reference: Tensor,
+    size: tuple[int, int] | torch.Size,
+) -> Float[Tensor, "b v 6 h w"]:
+    """Plücker rays of a batch of paths, each relative to its own reference view."""
+    origin = c2w[torch.arange(len(c2w)), reference]
+    relative = torch.linalg.inv(origin)[:, None] @ c2w
+    centers, directions = camera_rays(
+        relative.flatten(0, 1), Ks_norm.flatten(0, 1), height=size[0], width=size[1]
+    )
+    moments = torch.linalg.cross(
+        centers[:, :, None, None].expand_as(directions), directions, dim=1
+    )
+    return torch.cat([directions, moments], dim=1).unflatten(0, c2w.shape[:2])
+
+

@@ -1,0 +1,131 @@
+"""Procedural clips on disk: shards of rendered clips, and of their VAE latents.
+
+A shard is a safetensors file of up to ``clips_per_shard`` clips of one family. Rendered shards
+hold ``images`` (n, v, 3, h, w) uint8; encoded ones hold ``latents`` (n, v, 4, h/8, w/8) float16,
+scaled by the VAE's factor, instead. Both hold ``c2w`` (n, v, 4, 4), ``Ks_norm`` (n, v, 3, 3) and
+``gamma`` (n, 2): the measured motion strength between neighbouring frames, and between every
+second one.
+"""
+
+import multiprocessing
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from genxd_core.synthetic import SyntheticClips, make_clips
+from genxd_core.synthetic.motion import motion_strength
+
+from .files import write_atomically
+
+__all__ = ["RenderJob", "encode_shards", "render_shards"]
+
+
+@dataclass(frozen=True)
+class RenderJob:
+    """A set of clips to render.
+
+    Attributes:
+        out: folder of the shards.
+        family: name in `genxd_core.synthetic.FAMILIES`.
+        clips: how many.
+        first_seed: of the first clip; clip i has seed ``first_seed + i``.
+        num_frames: of each clip.
+        size: of the pictures.
+        clips_per_shard: clips in one file.
+        workers: processes.
+    """
+
+    out: Path
+    family: str
+    clips: int
+    first_seed: int = 0
+    num_frames: int = 12
+    size: int = 64
+    clips_per_shard: int = 64
+    workers: int = 1
+
+
+def render_shards(job: RenderJob) -> list[Path]:
+    """Render what is missing of a job and return all its shards; killed and restarted, it goes on."""
+    seeds = range(job.first_seed, job.first_seed + job.clips)
+    chunks = [seeds[i : i + job.clips_per_shard] for i in range(0, len(seeds), job.clips_per_shard)]
+    paths = [job.out / f"{job.family}_{chunk[0]:09d}.safetensors" for chunk in chunks]
+    todo = [(p, c, job) for p, c in zip(paths, chunks) if not p.exists()]
+    if job.workers <= 1:
+        for args in todo:
+            _render_shard(args)
+    else:
+        with multiprocessing.get_context("spawn").Pool(job.workers) as pool:
+            for _ in pool.imap_unordered(_render_shard, todo):
+                pass
+    return paths
+
+
+def _render_shard(args: tuple[Path, range, RenderJob]) -> None:
+    path, seeds, job = args
+    torch.set_num_threads(1)
+    parts: list[dict[str, Tensor]] = []
+    for seed in seeds:  # one at a time: a clip's tensors then fit the processor's cache
+        clip = make_clips([seed], job.family, num_frames=job.num_frames, size=job.size)
+        gammas = [_gamma(clip, stride) for stride in (1, 2)]
+        parts.append(
+            {
+                "images": (clip.images * 255).round().to(torch.uint8),
+                "c2w": clip.c2w,
+                "Ks_norm": clip.Ks_norm,
+                "gamma": torch.stack(gammas, dim=1),
+            }
+        )
+    shard = {key: torch.cat([part[key] for part in parts]).contiguous() for key in parts[0]}
+    meta = {"family": job.family, "first_seed": str(seeds[0])}
+    write_atomically(path, lambda p: save_file(shard, p, metadata=meta))
+
+
+def _gamma(clip: SyntheticClips, stride: int) -> Tensor:
+    """Motion strength (1,) between every ``stride``-th frame; known to be 0 when nothing moves."""
+    pick = slice(None, None, stride)
+    if bool((clip.object_center == clip.object_center[:, :1]).all()):
+        return torch.zeros(1)
+    strengths = motion_strength(
+        clip.depth[:, pick],
+        clip.ids[:, pick],
+        clip.object_center[:, pick],
+        clip.object_yaw[:, pick],
+        clip.c2w[:, pick],
+        clip.Ks_norm[:, pick],
+    )
+    return strengths.amax(dim=1)
+
+
+def encode_shards(
+    rendered: Path, out: Path, vae: torch.nn.Module, *, device: torch.device | str = "cpu"
+) -> int:
+    """Encode all rendered shards of a folder that are not encoded yet; returns how many were.
+
+    Args:
+        rendered: folder of rendered shards.
+        out: folder of the encoded ones, under the same names.
+        vae: a diffusers ``AutoencoderKLTemporalDecoder``; latents are the mode of its posterior.
+        device: where to encode.
+    """
+    done = 0
+    scale = vae.config.scaling_factor
+    for path in sorted(rendered.glob("*.safetensors")):
+        target = out / path.name
+        if target.exists():
+            continue
+        shard = load_file(path)
+        images = shard.pop("images")
+        n, v = images.shape[:2]
+        latents = []
+        with torch.no_grad():
+            for chunk in images.flatten(0, 1).split(192):
+                x = chunk.to(device).float() / 127.5 - 1
+                latents.append((vae.encode(x).latent_dist.mode() * scale).half().cpu())
+        shard["latents"] = torch.cat(latents).unflatten(0, (n, v)).contiguous()
+        write_atomically(target, lambda p, shard=shard: save_file(shard, p))
+        done += 1
+    return done
