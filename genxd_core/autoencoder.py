@@ -14,19 +14,19 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
 from .errors import InvalidInputError, WeightsError
 from .model.weights import read_safetensors
 from .optional import require
+from .pictures import check_pictures
 from .progress import Progress, report
 
-__all__ = ["Autoencoder", "draw_noise"]
+__all__ = ["ENCODED_AT_ONCE", "Autoencoder", "draw_noise"]
 
 _CLASS_NAME = "AutoencoderKLTemporalDecoder"
 _FILE_NAME = "diffusion_pytorch_model.safetensors"
-_ENCODED_AT_ONCE = 8
-_RANGE_TOLERANCE = 1e-3
+ENCODED_AT_ONCE = 8
 
 
 def draw_noise(
@@ -50,7 +50,7 @@ class Autoencoder:
     number of frames in a chunk changes the result; the released model decodes all at once.
 
     Args:
-        vae: diffusers' network.
+        vae: diffusers' `AutoencoderKLTemporalDecoder`.
         dtype: precision. Where the VAE's configuration says ``force_upcast`` the encoder stays in
             float32 all the same, as in the released pipeline.
         device: where it runs.
@@ -58,12 +58,12 @@ class Autoencoder:
 
     def __init__(
         self,
-        vae: nn.Module,
+        vae: Any,
         *,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        self._vae: Any = vae.eval().requires_grad_(False).to(device)
+        self._vae = vae.eval().requires_grad_(False).to(device)
         self.device = torch.device(device)
         self.encoder_dtype = torch.float32 if self._vae.config.force_upcast else dtype
         self.decoder_dtype = dtype
@@ -123,7 +123,7 @@ class Autoencoder:
         *,
         sample: bool = False,
         generator: torch.Generator | None = None,
-        frames_per_chunk: int = _ENCODED_AT_ONCE,
+        frames_per_chunk: int = ENCODED_AT_ONCE,
         progress: Progress | None = None,
     ) -> Float[Tensor, "v c h w"]:
         """Scaled latents of pictures.
@@ -144,14 +144,16 @@ class Autoencoder:
             InvalidInputError: a shape or range that does not fit.
             Cancelled: ``progress`` asked to stop.
         """
-        _check_images(images, self.factor)
-        chunks = _chunked(images, frames_per_chunk, "frames_per_chunk")
-        noise = [None] * len(chunks)
+        check_pictures(images, "images")
+        self._check_size(images)
+        chunks = _chunked(images, frames_per_chunk)
+        noise: list[Tensor | None] = [None] * len(chunks)
         if sample:
-            size = (len(images), self.latent_channels, *(n // self.factor for n in images.shape[2:]))
-            noise = list(draw_noise(size, generator, self.device).split(frames_per_chunk))
+            height, width = (side // self.factor for side in images.shape[2:])
+            shape = (len(images), self.latent_channels, height, width)
+            noise = list(draw_noise(shape, generator, self.device).split(frames_per_chunk))
         latents = []
-        for number, (chunk, eps) in enumerate(zip(chunks, noise), start=1):
+        for number, (chunk, eps) in enumerate(zip(chunks, noise, strict=True), start=1):
             pixels = (2.0 * chunk.to(self.device, torch.float32) - 1.0).to(self.encoder_dtype)
             posterior = self._vae.encode(pixels).latent_dist
             clean = posterior.mean.float()
@@ -187,8 +189,8 @@ class Autoencoder:
                 f"latents have {latents.shape[1]} channels, expected {self.latent_channels}."
             )
         size = len(latents) if frames_per_chunk is None else frames_per_chunk
-        chunks = _chunked(latents, size, "frames_per_chunk")
         frames = []
+        chunks = _chunked(latents, size)
         for number, chunk in enumerate(chunks, start=1):
             unscaled = chunk.to(self.device, torch.float32) / self.scaling_factor
             decoded = self._vae.decode(unscaled.to(self.decoder_dtype), num_frames=len(chunk))
@@ -196,39 +198,24 @@ class Autoencoder:
             report(progress, number, len(chunks))
         return torch.cat(frames)
 
+    def _check_size(self, images: Tensor) -> None:
+        height, width = images.shape[2:]
+        if height % self.factor or width % self.factor:
+            raise InvalidInputError(
+                f"images are {height} x {width} pixels (height x width); the VAE takes multiples "
+                f"of {self.factor}."
+            )
 
-def _chunked(frames: Tensor, size: int, name: str) -> list[Tensor]:
-    if isinstance(size, bool) or size < 1:
-        raise InvalidInputError(f"{name} is {size}; expected at least 1 frame at a time.")
+
+def _chunked(frames: Tensor, size: int) -> list[Tensor]:
+    if size < 1:
+        raise InvalidInputError(f"frames_per_chunk is {size}; expected at least 1.")
     return list(frames.split(size))
-
-
-def _check_images(images: Tensor, factor: int) -> None:
-    if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
-        raise InvalidInputError(
-            f"images have shape {tuple(images.shape)}; expected (V, 3, H, W) with V at least 1."
-        )
-    height, width = images.shape[2:]
-    if height % factor or width % factor:
-        raise InvalidInputError(
-            f"images are {height} x {width} pixels (height x width); the VAE takes multiples of "
-            f"{factor}."
-        )
-    if not images.is_floating_point():
-        raise InvalidInputError(
-            f"images are in {images.dtype}; expected floating point in [0, 1] (divide by 255)."
-        )
-    low, high = (float(value) for value in images.detach().aminmax())
-    if not (low >= -_RANGE_TOLERANCE and high <= 1.0 + _RANGE_TOLERANCE):
-        raise InvalidInputError(
-            f"images lie in [{low:.4g}, {high:.4g}]; expected [0, 1] and no NaN. From [-1, 1] take "
-            "x / 2 + 0.5, from [0, 255] x / 255."
-        )
 
 
 def _vae_folder(path: Path) -> Path:
     for folder in (path / "vae", path):
-        if (folder / "config.json").is_file() and (folder.name == "vae" or folder == path):
+        if (folder / "config.json").is_file():
             return folder
     raise WeightsError(
         f"{path} has no VAE in it: expected vae/config.json and vae/{_FILE_NAME}. Give the folder "
@@ -242,12 +229,12 @@ def _read_config(file: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise WeightsError(f"{file} cannot be read as JSON ({error}).") from error
     if not isinstance(config, dict) or "block_out_channels" not in config:
-        raise WeightsError(f"{file} is not the configuration of a VAE: no block_out_channels in it.")
+        raise WeightsError(f"{file} is not a VAE's configuration: it has no block_out_channels.")
     kind = config.get("_class_name", _CLASS_NAME)
     if kind != _CLASS_NAME:
         raise WeightsError(
-            f"{file} is the configuration of a {kind}; GenXD needs {_CLASS_NAME}, the VAE of Stable "
-            "Video Diffusion."
+            f"{file} is the configuration of a {kind}; GenXD needs {_CLASS_NAME}, the VAE of "
+            "Stable Video Diffusion."
         )
     return config
 
@@ -256,7 +243,8 @@ def _weights_file(folder: Path) -> Path:
     file = folder / _FILE_NAME
     if file.is_file():
         return file
-    others = sorted(path.name for path in folder.glob("*") if path.suffix in (".bin", ".safetensors"))
+    suffixes = (".bin", ".safetensors")
+    others = sorted(path.name for path in folder.iterdir() if path.suffix in suffixes)
     found = f"; it has {', '.join(others)}" if others else ""
     raise WeightsError(
         f"{folder} has no {_FILE_NAME}{found}. Download that file; pickles (.bin) are not read."

@@ -93,11 +93,18 @@ class FitRecord:
         left = self.padding[2] * columns - self.offset[1]
         bottom, right = top + self.source_size[0] * rows, left + self.source_size[1] * columns
         height, width = self.size
-        return max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height)
+        return (
+            max(float(left), 0.0),
+            max(float(top), 0.0),
+            min(float(right), float(width)),
+            min(float(bottom), float(height)),
+        )
 
     @property
     def restored_size(self) -> tuple[int, int]:
         """(height, width) that `unfit_views` gives: of the part of the picture that was kept."""
+        if self.mode == "pad":
+            return self.source_size
         left, top, right, bottom = self.picture_box
         rows, columns = self.resized[0] / self.padded_size[0], self.resized[1] / self.padded_size[1]
         return max(1, round((bottom - top) / rows)), max(1, round((right - left) / columns))
@@ -164,9 +171,8 @@ def fit_views(
 
     As the reference: composited over the background (rounded to 8 bits) or cut (not rounded) to 8
     bits, padded, resized with Pillow's Lanczos filter so that the size is covered, and cropped in
-    the middle. The
-    principal point keeps its place relative to the picture's centre, to within the pixel that an
-    odd rest is rounded by; at the centre it stays there.
+    the middle. The principal point keeps its place relative to the picture's centre, to within the
+    pixel that an odd rest is rounded by; at the centre it stays there.
 
     Args:
         images: (V, 3, H, W) in [0, 1].
@@ -187,11 +193,10 @@ def fit_views(
     _check_images(images, "images")
     record = plan_fit((images.shape[2], images.shape[3]), size, mode)
     fitted_Ks = None if Ks_norm is None else _fitted_Ks(_per_view(Ks_norm, len(images)), record)
-    pictures = images.detach().float().cpu().clamp(0, 1)
-    values = pictures * 255
+    behind = _colour(background, "background") * 255
+    values = images.detach().float().cpu().clamp(0, 1) * 255
     if alpha is not None:
         opaque = _checked_alpha(alpha, images).detach().float().cpu().clamp(0, 1)
-        behind = _colour(background, "background") * 255
         # Rounded, as Pillow composites; only what is not composited is cut.
         values = (values * opaque + behind * (1 - opaque)).round()
     levels = values.to(torch.uint8)

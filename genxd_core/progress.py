@@ -1,6 +1,6 @@
 """How long work tells its caller where it is, and how the caller stops it."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -9,6 +9,7 @@ from .errors import Cancelled
 __all__ = ["Progress", "report"]
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Called after every step of long work. Nodes, the command line and the trainer implement it."""
 

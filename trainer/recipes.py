@@ -9,8 +9,8 @@ from .config import LossConfig, MixEntry, RunConfig
 __all__ = ["NANO_UNET", "RECIPES", "nano"]
 
 NANO_UNET = GenXDUNetConfig.with_widths(
-    (64, 96, 96),
-    (2, 3, 3),
+    (96, 96),
+    (3, 3),
     addition_time_embed_dim=64,
     projection_class_embeddings_input_dim=128,
     num_frames=12,

@@ -55,20 +55,20 @@ class VAEConfig:
     layers: int = 1
     image_steps: int = 4000
     clip_steps: int = 200
-    crops: int = 16
-    crop_size: int = 32
+    crops: int = 4
+    crop_size: int = 64
     clips: int = 4
     frames: int = 3
     peak_lr: float = 1e-3
-    kl_weight: float = 5e-4
-    edge_weight: float = 0.5
+    kl_weight: float = 3e-4
+    edge_weight: float = 0.2
     seed: int = 0
     save_every: int = 250
 
 
 def image_vae(widths: tuple[int, ...], layers: int) -> AutoencoderKL:
     """A fresh image VAE: SVD's encoder and the spatial part of its decoder."""
-    return AutoencoderKL(
+    vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * len(widths),
         up_block_types=("UpDecoderBlock2D",) * len(widths),
         block_out_channels=tuple(widths),
@@ -78,6 +78,13 @@ def image_vae(widths: tuple[int, ...], layers: int) -> AutoencoderKL:
         scaling_factor=0.18215,
         use_post_quant_conv=False,
     )
+    with torch.no_grad():
+        # Nearly linear and nearly noiseless at first: learns about twice as fast.
+        for name, parameter in vae.named_parameters():
+            if name.endswith("conv2.weight") or "to_out.0.weight" in name:
+                parameter.mul_(0.1)
+        vae.quant_conv.bias[4:] = -4.0
+    return vae
 
 
 @torch.no_grad()
@@ -166,7 +173,9 @@ def _run_phase(
     config: VAEConfig,
 ) -> None:
     """Train ``vae`` in place; a checkpoint of this phase is gone on with, or skips it if finished."""
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=peak_lr, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(
+        vae.parameters(), lr=peak_lr, betas=(0.9, 0.99), weight_decay=1e-4
+    )
     rng = torch.Generator().manual_seed(config.seed)
     state_file = config.out / f"vae_{name}_state.pt"
     start = 0

@@ -130,11 +130,9 @@ class Cameras:
                 f"dtype is {dtype}; cameras are kept in torch.float32 or torch.float64, because "
                 "half precision would bend the rotations. Convert what is computed from them."
             )
-        times = None if self.times is None else self.times.to(device=device, dtype=dtype)
+        times = None if self.times is None else _moved(self.times, device, dtype)
         return self._trusted(
-            self.c2w.to(device=device, dtype=dtype),
-            self.Ks_norm.to(device=device, dtype=dtype),
-            times,
+            _moved(self.c2w, device, dtype), _moved(self.Ks_norm, device, dtype), times
         )
 
     def __len__(self) -> int:
@@ -151,10 +149,11 @@ class Cameras:
             IndexError: an index is outside the views.
             InvalidInputError: nothing is selected.
         """
-        picked: slice | Tensor
         if isinstance(index, (int, np.integer)):
             picked = torch.tensor([self._absolute(int(index))])
-        elif isinstance(index, (slice, Tensor)):
+        elif isinstance(index, slice):
+            picked = torch.tensor(range(len(self))[index], dtype=torch.long)
+        elif isinstance(index, Tensor):
             picked = index
         else:
             picked = torch.tensor([self._absolute(int(i)) for i in index], dtype=torch.long)
@@ -202,12 +201,19 @@ def _as_float_tensor(value: object, name: str, like: Tensor | None) -> Tensor:
             f"{name} is {type(value).__name__}, not a tensor or numpy array of numbers ({error})."
         ) from error
     if like is not None:
-        return tensor.to(device=like.device, dtype=like.dtype)
+        return _moved(tensor, like.device, like.dtype)
     if tensor.dtype in (torch.float16, torch.bfloat16):
         raise InvalidInputError(
             f"{name} is in {tensor.dtype}, which is too coarse for poses; give float32 or float64."
         )
     return tensor if tensor.dtype in _DTYPES else tensor.to(torch.float32)
+
+
+def _moved(tensor: Tensor, device: torch.device | str | None, dtype: torch.dtype | None) -> Tensor:
+    # Some devices know no float64: they are left before it, and reached after it.
+    if dtype == torch.float64:
+        return tensor.to(device=device).to(dtype=dtype)
+    return tensor.to(dtype=dtype).to(device=device)
 
 
 def _first(bad: Tensor) -> int:
@@ -257,7 +263,7 @@ def _refuse_pose(c2w: Tensor, checks: Tensor, name: str) -> None:
             f"{where} has the last row {row}; expected [0, 0, 0, 1]. If the translation stands "
             "there, the matrix is transposed."
         )
-    rotation = c2w[index, :3, :3].double().cpu()
+    rotation = c2w[index, :3, :3].cpu().double()
     if bent:
         lengths = [round(x, 4) for x in rotation.norm(dim=0).tolist()]
         raise InvalidInputError(

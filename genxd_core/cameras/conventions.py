@@ -178,7 +178,7 @@ def camera_to_load3d(
     position = turn * c2w[:3, 3]
     focal_px = _single_focal_px(K_norm, width, height)
     fov_rad = 2 * math.atan(min(width, height) / (2 * focal_px))
-    w, x, y, z = rotation_to_quat(rotation.double()).tolist()
+    w, x, y, z = rotation_to_quat(rotation.cpu().double()).tolist()
     return {
         "position": _to_xyz(position),
         "target": _to_xyz(position - rotation[:, 2] * target_distance),
@@ -358,7 +358,7 @@ def estimate_up(cameras: Cameras) -> Float[Tensor, "3"]:
     Returns:
         float64 unit vector on the CPU.
     """
-    rotations = cameras.c2w[:, :3, :3].double().cpu()
+    rotations = cameras.c2w[:, :3, :3].cpu().double()
     rights, ups = rotations[:, :, 0], -rotations[:, :, 1]
     mean_up = ups.mean(0)
     if float(torch.linalg.vector_norm(mean_up)) < 1e-3:

@@ -24,8 +24,8 @@ def describe(cameras: Cameras, *, reference: int = 0) -> str:
         Lines without a final line break. A scale far from what the released weights saw adds a
         line that says what to do.
     """
-    centres = cameras.centres.double()
-    rotations = cameras.c2w[:, :3, :3].double()
+    centres = cameras.centres.cpu().double()
+    rotations = cameras.c2w[:, :3, :3].cpu().double()
     scale = path_scale(cameras, reference)
     length = float((centres[1:] - centres[:-1]).norm(dim=-1).sum())
     turn = math.degrees(float(rotation_angle(rotations[:-1], rotations[1:]).sum()))
@@ -40,7 +40,7 @@ def describe(cameras: Cameras, *, reference: int = 0) -> str:
 
 
 def _fields_of_view(cameras: Cameras) -> str:
-    focal = cameras.Ks_norm[:, [0, 1], [0, 1]].double()
+    focal = cameras.Ks_norm[:, [0, 1], [0, 1]].cpu().double()
     degrees = (2 * (0.5 / focal).atan()).rad2deg()
     low, high = degrees.amin(0).tolist(), degrees.amax(0).tolist()
     if max(high[0] - low[0], high[1] - low[1]) < 0.05:

@@ -55,11 +55,11 @@ def join(*paths: Cameras) -> Cameras:
             f"paths: path {missing} has no times, but others have. Give every path times "
             "(`with_even_times`), or none."
         )
-    like = paths[0].c2w
-    times = [path.times.to(like) for path in paths if path.times is not None]
+    alike = [path.to(paths[0].device, paths[0].dtype) for path in paths]
+    times = [path.times for path in alike if path.times is not None]
     return Cameras(
-        torch.cat([path.c2w.to(like) for path in paths]),
-        torch.cat([path.Ks_norm.to(like) for path in paths]),
+        torch.cat([path.c2w for path in alike]),
+        torch.cat([path.Ks_norm for path in alike]),
         torch.cat(times) if times else None,
     )
 
@@ -165,9 +165,10 @@ def rebase(cameras: Cameras, reference: int = 0) -> Cameras:
     Returns:
         The path relative to the view, as the network sees it: rays are unchanged.
     """
-    poses = cameras.c2w.double()
-    relative = relative_c2w(poses, cameras[reference].c2w.double()[0])
-    return Cameras(relative.to(cameras.c2w), cameras.Ks_norm, cameras.times)
+    poses = cameras.c2w.cpu().double()
+    relative = relative_c2w(poses, cameras[reference].c2w.cpu().double()[0])
+    c2w = relative.to(cameras.dtype).to(cameras.device)
+    return Cameras(c2w, cameras.Ks_norm, cameras.times)
 
 
 def with_even_times(cameras: Cameras, first: float = 0.0, last: float = 1.0) -> Cameras:
@@ -187,23 +188,24 @@ def at_positions(cameras: Cameras, positions: Float[Tensor, " n"]) -> Cameras:
         One camera per position. Whole numbers give the views themselves.
     """
     last = len(cameras) - 1
-    positions = positions.to(device=cameras.device, dtype=torch.float64).clamp(0, last)
+    positions = positions.cpu().double().clamp(0, last)
     below = positions.floor().long().clamp(max=max(last - 1, 0))
     above = (below + 1).clamp(max=last)
     share = positions - below
-    poses = cameras.c2w.double()
+    poses = cameras.c2w.cpu().double()
     c2w = poses[below].clone()
     c2w[:, :3, :3] = slerp_rotations(poses[below, :3, :3], poses[above, :3, :3], share)
     c2w[:, :3, 3] = torch.lerp(poses[below, :3, 3], poses[above, :3, 3], share[:, None])
     # Exactly the given views where nothing lies between.
     c2w = torch.where((share == 0)[:, None, None], poses[below], c2w)
     c2w = torch.where((share == 1)[:, None, None], poses[above], c2w)
-    mix = share.to(cameras.dtype)
-    Ks_norm = torch.lerp(cameras.Ks_norm[below], cameras.Ks_norm[above], mix[:, None, None])
+    Ks = cameras.Ks_norm.cpu().double()
+    Ks_norm = torch.lerp(Ks[below], Ks[above], share[:, None, None])
     times = None
     if cameras.times is not None:
-        times = torch.lerp(cameras.times[below], cameras.times[above], mix).clamp(0, 1)
-    return Cameras(c2w.to(cameras.c2w), Ks_norm, times)
+        given = cameras.times.cpu().double()
+        times = torch.lerp(given[below], given[above], share).clamp(0, 1)
+    return Cameras(c2w.to(cameras.dtype).to(cameras.device), Ks_norm, times)
 
 
 def step_lengths(
@@ -226,7 +228,7 @@ def step_lengths(
         rotation_weight = path_scale(cameras) / 2 or 1.0
     if not rotation_weight >= 0:
         raise InvalidInputError(f"rotation_weight is {rotation_weight}; expected 0 or more.")
-    poses = cameras.c2w.double().cpu()
+    poses = cameras.c2w.cpu().double()
     if closed:
         poses = torch.cat([poses, poses[:1]])
     distances = (poses[1:, :3, 3] - poses[:-1, :3, 3]).norm(dim=-1)

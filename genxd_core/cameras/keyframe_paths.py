@@ -14,7 +14,7 @@ from ..errors import InvalidInputError
 from .cameras import Cameras
 from .conventions import opencv_to_opengl_c2w, opengl_to_opencv_c2w
 from .nerf_paths import (
-    Path,
+    PathPoses,
     Poses,
     ellipse_poses,
     interpolated_poses,
@@ -81,11 +81,11 @@ def interpolate(
         smoothness=smoothness,
         rotation_weight=rotation_weight,
     )
-    Ks_flat = cameras.Ks_norm.double().cpu().numpy().reshape(len(cameras), 9)
+    Ks_flat = cameras.Ks_norm.cpu().double().numpy().reshape(len(cameras), 9)
     Ks_on_path = _interpolated(parameters, key_parameters, Ks_flat).reshape(-1, 3, 3)
     times = None
     if cameras.times is not None:
-        times = cameras.times.double().cpu().numpy()[:, None]
+        times = cameras.times.cpu().double().numpy()[:, None]
         times = _interpolated(parameters, key_parameters, times)[:, 0]
     varied = vary_positions(path, _in_scene_units(shifts, poses), _checked_scales(scales))
     return _to_cameras(varied, Ks_on_path, times, like=cameras)
@@ -137,7 +137,7 @@ def spiral(
                 f"bounds is {bounds}; expected the nearest and the farthest depth, 0 < near < far."
             )
 
-    def draw(poses: Poses) -> Path:
+    def draw(poses: Poses) -> PathPoses:
         return spiral_poses(
             poses,
             num_views,
@@ -186,7 +186,7 @@ def ellipse(
     """
     _check_counts(cameras, num_views, at_least=3, path="an ellipse")
 
-    def draw(poses: Poses) -> Path:
+    def draw(poses: Poses) -> PathPoses:
         return ellipse_poses(
             poses,
             num_views,
@@ -203,7 +203,7 @@ def _drawn_elsewhere(
     cameras: Cameras,
     poses: Poses,
     transform: Float[ndarray, "4 4"],
-    draw: Callable[[Poses], Path],
+    draw: Callable[[Poses], PathPoses],
     shifts: Sequence[Shift],
     scales: Sequence[float],
 ) -> Cameras:
@@ -212,23 +212,25 @@ def _drawn_elsewhere(
     back = np.linalg.inv(transform)
     varied = transformed(varied, back)
     varied[:, :, :3] /= np.cbrt(np.linalg.det(back[:3, :3]))
-    mean_K = cameras.Ks_norm.double().cpu().numpy().mean(axis=0, keepdims=True)
+    mean_K = cameras.Ks_norm.cpu().double().numpy().mean(axis=0, keepdims=True)
     return _to_cameras(varied, mean_K, None, like=cameras)
 
 
 def _to_nerf(cameras: Cameras) -> Poses:
-    c2w_opengl = opencv_to_opengl_c2w(cameras.c2w.double().cpu())
+    c2w_opengl = opencv_to_opengl_c2w(cameras.c2w.cpu().double())
     return np.asarray(c2w_opengl[:, :3].numpy())
 
 
-def _to_cameras(path: Path, Ks_norm: ndarray, times: ndarray | None, like: Cameras) -> Cameras:
+def _to_cameras(path: PathPoses, Ks_norm: ndarray, times: ndarray | None, like: Cameras) -> Cameras:
     """OpenCV cameras; intrinsics and times of one variant are repeated for all."""
     c2w = np.tile(np.eye(4), (len(path), 1, 1))
     c2w[:, :3] = path
     repeats = len(path) // len(Ks_norm)
     all_times = None if times is None else np.tile(times, repeats)
-    c2w_opencv = opengl_to_opencv_c2w(torch.from_numpy(c2w)).to(like.c2w)
-    return Cameras(c2w_opencv, np.tile(Ks_norm, (repeats, 1, 1)), all_times)
+    c2w_opencv = opengl_to_opencv_c2w(torch.from_numpy(c2w))
+    return Cameras(
+        c2w_opencv.to(like.dtype).to(like.device), np.tile(Ks_norm, (repeats, 1, 1)), all_times
+    )
 
 
 def _interpolated(

@@ -30,22 +30,26 @@ __all__ = [
 ]
 
 Poses = Float[ndarray, "k 3 4"]
-Path = Float[ndarray, "n 3 4"]
+PathPoses = Float[ndarray, "n 3 4"]
 
 # The end of the unit interval that the even-speed ellipse is sampled on: it stops short of 1.
 _LAST_SAMPLE = 1.0 - float(np.finfo(np.float32).eps)
 
 
 def look_along(
-    backward: Float[ndarray, "3"], up: Float[ndarray, "3"], position: Float[ndarray, "3"]
-) -> Float[ndarray, "3 4"]:
-    """The pose at ``position`` whose backward axis is given and whose up is as near as may be."""
+    backward: Float[ndarray, "*n 3"], up: Float[ndarray, "*m 3"], position: Float[ndarray, "*n 3"]
+) -> Float[ndarray, "*n 3 4"]:
+    """Poses at ``position`` whose backward axis is given and whose up is as near as may be.
+
+    Args:
+        backward: any length but zero.
+        up: one for all, or one each.
+        position: of the cameras.
+    """
     backward = _unit(backward)
-    right = _unit(np.cross(up, backward))
-    pose: Float[ndarray, "3 4"] = np.stack(
-        [right, np.cross(backward, right), backward, position], axis=1
-    )
-    return pose
+    right = _unit(np.cross(np.broadcast_to(up, backward.shape), backward))
+    columns = (right, np.cross(backward, right), backward, position)
+    return np.asarray(np.stack(columns, axis=-1))
 
 
 def average_pose(poses: Poses) -> Float[ndarray, "3 4"]:
@@ -119,7 +123,7 @@ def pca_transform(poses: Poses) -> tuple[Poses, Float[ndarray, "4 4"]]:
 
 
 def vary_positions(
-    poses: Path, shifts: Sequence[Float[ndarray, "3"]] = (), scales: Sequence[float] = ()
+    poses: PathPoses, shifts: Sequence[Float[ndarray, "3"]] = (), scales: Sequence[float] = ()
 ) -> Float[ndarray, "all 3 4"]:
     """The path itself, then shifted copies; then all of them again at each other scale.
 
@@ -148,7 +152,7 @@ def interpolated_poses(
     spline_degree: int = 5,
     smoothness: float = 0.03,
     rotation_weight: float = 0.1,
-) -> tuple[Path, Float[ndarray, " n"], Float[ndarray, " k"]]:
+) -> tuple[PathPoses, Float[ndarray, " n"], Float[ndarray, " k"]]:
     """A B-spline through the key poses; the end of its parameter range is left out.
 
     The spline runs in nine dimensions: position, a point ahead and a point above, the latter two
@@ -179,10 +183,9 @@ def interpolated_poses(
     spline, key_parameters = scipy_interpolate.splprep(points.T, k=degree, s=smoothness)
     parameters = np.linspace(0.0, 1.0, num_views, endpoint=False)
     on_spline = np.stack(scipy_interpolate.splev(parameters, spline), axis=1)
-    path = [
-        look_along(point[:3] - point[3:6], point[6:] - point[:3], point[:3]) for point in on_spline
-    ]
-    return np.stack(path), parameters, key_parameters
+    position, ahead, above = np.split(on_spline, 3, axis=1)
+    path = look_along(position - ahead, above - position, position)
+    return path, parameters, key_parameters
 
 
 def spiral_poses(
@@ -193,7 +196,7 @@ def spiral_poses(
     turns: float = 2.0,
     z_rate: float = 0.5,
     percentile: float = 90.0,
-) -> Path:
+) -> PathPoses:
     """A spiral about the average pose, looking at one point; for poses recentred about the origin.
 
     Args:
@@ -216,7 +219,7 @@ def spiral_poses(
     angles = np.linspace(0.0, 2 * np.pi * turns, num_views, endpoint=False)
     circle = np.stack([np.cos(angles), -np.sin(angles), -np.sin(angles * z_rate)], axis=1)
     positions = centre[:, 3] + (radii * circle) @ centre[:, :3].T
-    return np.stack([look_along(position - looked_at, up, position) for position in positions])
+    return look_along(positions - looked_at, up, positions)
 
 
 def ellipse_poses(
@@ -226,7 +229,7 @@ def ellipse_poses(
     constant_speed: bool = True,
     z_variation: float = 0.0,
     z_phase: float = 0.0,
-) -> Path:
+) -> PathPoses:
     """An ellipse in the horizontal plane around the focus point; for a world with +Z up.
 
     Args:
@@ -256,7 +259,7 @@ def ellipse_poses(
         wanted = np.linspace(0.0, _LAST_SAMPLE, num_views + 1)
         positions = positions_at(np.interp(wanted, travelled, angles))
     up = _nearest_axis(poses[:, :, 1].mean(axis=0))
-    return np.stack([look_along(position - centre, up, position) for position in positions[:-1]])
+    return look_along(positions[:-1] - centre, up, positions[:-1])
 
 
 def _nearest_axis(direction: Float[ndarray, "3"]) -> Float[ndarray, "3"]:
@@ -266,12 +269,12 @@ def _nearest_axis(direction: Float[ndarray, "3"]) -> Float[ndarray, "3"]:
     return axis
 
 
-def _unit(vector: Float[ndarray, "3"]) -> Float[ndarray, "3"]:
-    length = np.linalg.norm(vector)
-    if length < 1e-12:
+def _unit(vectors: Float[ndarray, "*n 3"]) -> Float[ndarray, "*n 3"]:
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    if (lengths < 1e-12).any():
         raise InvalidInputError(
             "cameras: the views' directions cancel out or run along the upward direction, so no "
             "pose follows from them. Leave out the view that looks straight up or down, or give "
             "views that share a side."
         )
-    return np.asarray(vector / length)
+    return np.asarray(vectors / lengths)

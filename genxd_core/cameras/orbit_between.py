@@ -53,21 +53,20 @@ def orbit_between(
     if num_views < 2:
         raise InvalidInputError(f"num_views is {num_views}; expected at least 2, the two ends.")
     fraction = eased(torch.linspace(0.0, 1.0, num_views, dtype=torch.float64), easing)
-    poses = cameras.c2w.double().cpu()
+    poses = cameras.c2w.cpu().double()
     pivot = _meeting_point(poses) if target is None else _given_target(target, poses)
     if pivot is None:
         c2w = _straight(poses, fraction)
     else:
         c2w = _around(poses, pivot, estimate_up(cameras), fraction, long_way)
     c2w[0], c2w[-1] = poses
-    mix = fraction.to(cameras.c2w)
-    Ks_norm = torch.lerp(cameras.Ks_norm[:1], cameras.Ks_norm[1:], mix[:, None, None])
-    times = (
-        None
-        if cameras.times is None
-        else torch.lerp(cameras.times[0], cameras.times[1], mix).clamp(0, 1)
-    )
-    return Cameras(c2w.to(cameras.c2w), Ks_norm, times)
+    Ks = cameras.Ks_norm.cpu().double()
+    Ks_norm = torch.lerp(Ks[:1], Ks[1:], fraction[:, None, None])
+    times = None
+    if cameras.times is not None:
+        first, last = cameras.times.cpu().double()
+        times = torch.lerp(first, last, fraction).clamp(0, 1)
+    return Cameras(c2w.to(cameras.dtype).to(cameras.device), Ks_norm, times)
 
 
 def _given_target(target: Sequence[float], poses: Tensor) -> Tensor:

@@ -114,8 +114,14 @@ def draw_camera_path(
         left = gap + number * (panel_width + gap)
         page.paste(panel, left, header)
         page.text((left + size * 0.2, header / 2), title, size, MUTED)
-    page.text((width - gap, header / 2), _summary(cameras), size * 0.9, MUTED, anchor="rm")
-    _draw_legend(page, scene, gap, height - footer / 2, size)
+    page.text(
+        (float(width - gap), header / 2),
+        _summary(cameras, moves=scene.per_unit is not None),
+        size * 0.9,
+        MUTED,
+        anchor="rm",
+    )
+    _draw_legend(page, scene, float(gap), height - footer / 2, size)
     return torch.from_numpy(page.to_array())
 
 
@@ -129,18 +135,19 @@ def _absolute(conditioned: Sequence[int], num_views: int) -> list[int]:
     return sorted({int(view) % num_views for view in conditioned})
 
 
-def _summary(cameras: Cameras) -> str:
+def _summary(cameras: Cameras, *, moves: bool) -> str:
     count = f"{len(cameras)} camera{'' if len(cameras) == 1 else 's'}"
     fx_norm = float(cameras.Ks_norm[:, 0, 0].median())
     fov_deg = math.degrees(2 * math.atan(0.5 / fx_norm))
-    return f"{count}  ·  scale {path_scale(cameras):.3g}  ·  {fov_deg:.0f}° wide"
+    scale = path_scale(cameras) if moves else 0.0
+    return f"{count}  ·  scale {scale:.3g}  ·  {fov_deg:.0f}° wide"
 
 
 # ---- the scene ----------------------------------------------------------------------------------
 
 
 def _scene(cameras: Cameras, conditioned: list[int]) -> _Scene:
-    c2w = cameras.c2w.double().cpu().numpy()
+    c2w = cameras.c2w.cpu().double().numpy()
     upright = _upright_rotation(c2w[0, :3, 2], estimate_up(cameras).numpy())
     middle = (c2w[:, :3, 3].min(0) + c2w[:, :3, 3].max(0)) / 2
     rotations = upright @ c2w[:, :3, :3]
@@ -198,7 +205,7 @@ def _frustum_size(centres: ndarray, span: float) -> float:
 
 
 def _frustum_corners(cameras: Cameras, rotations: ndarray, size: float) -> ndarray:
-    K_inverse = np.linalg.inv(cameras.Ks_norm.double().cpu().numpy())
+    K_inverse = np.linalg.inv(cameras.Ks_norm.cpu().double().numpy())
     picture = np.array([[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]], dtype=np.float64)
     rays = np.einsum("vij,cj->vci", K_inverse, picture)
     longest = np.linalg.norm(rays, axis=2).max(axis=1)
@@ -298,7 +305,8 @@ def _draw_path(
         canvas.line(centres[view : view + 2], scene.colour(view), 0.16 * size, opacity=0.9)
     if scene.focus is not None:
         _draw_focus(canvas, project(scene.focus[None])[0], size)
-    for view in order:
+    # Marked views on top: they are looked for first.
+    for view in sorted(order, key=lambda view: view in scene.conditioned):
         _draw_frustum(canvas, scene, project, view, size)
     for view in scene.conditioned:
         canvas.star((centres[view][0], centres[view][1]), 0.5 * size, INK, BACKGROUND)
@@ -318,8 +326,8 @@ def _draw_frustum(canvas: Canvas, scene: _Scene, project: Project, view: int, si
     canvas.polygon(corners, colour, opacity=0.28 if marked else 0.18)
     outline, width = (INK, 0.14 * size) if marked else (colour, 0.1 * size)
     for corner in corners:
-        canvas.line([tuple(apex), tuple(corner)], outline, 0.7 * width)
-    canvas.line([*corners, corners[0]], outline, width)
+        canvas.line(np.stack([apex, corner]), outline, 0.7 * width)
+    canvas.line(corners[[0, 1, 2, 3, 0]], outline, width)
     # The upper edge is thicker: it tells which way up the picture is.
     canvas.line(corners[:2], outline, 2.0 * width)
     canvas.dot((float(apex[0]), float(apex[1])), 0.16 * size, outline)
@@ -336,7 +344,7 @@ def _draw_axes(canvas: Canvas, directions: ndarray, size: float) -> None:
     far_first = np.argsort(-directions[:, 2])
     for axis in far_first.tolist():
         tip = corner + directions[axis, :2] * 1.5 * size
-        canvas.line([tuple(corner), tuple(tip)], _AXIS_COLOURS[axis], 0.14 * size)
+        canvas.line(np.stack([corner, tip]), _AXIS_COLOURS[axis], 0.14 * size)
         beyond = corner + directions[axis, :2] * 2.0 * size
         at = (float(beyond[0]), float(beyond[1]))
         canvas.text(at, "XYZ"[axis], 0.8 * size, _AXIS_COLOURS[axis], anchor="mm")

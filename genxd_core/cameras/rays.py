@@ -84,5 +84,7 @@ def _reference_pose(cameras: Cameras, reference: int | Tensor | np.ndarray) -> T
             f"reference has shape {tuple(pose.shape)}; expected an index or one 4 x 4 c2w pose."
         )
     identity = torch.eye(3).expand(1, 3, 3)
-    checked = Cameras(pose[None].to(cameras.c2w), identity)
-    return checked.c2w[0]
+    try:
+        return Cameras(pose[None].to(cameras.dtype).to(cameras.device), identity).c2w[0]
+    except InvalidInputError as error:
+        raise InvalidInputError(f"reference is no pose: {error}") from error

@@ -1,4 +1,4 @@
-"""Classifier-free guidance (Ho and Salimans 2022), as a wrapper of a denoiser."""
+"""Classifier-free guidance (Ho and Salimans 2022), as a wrapper of what predicts."""
 
 import math
 
@@ -26,17 +26,18 @@ def needs_unconditional(guidance_scale: float) -> bool:
     return guidance_scale > 1.0
 
 
-def guided(denoise_both: Denoiser, guidance_scale: float) -> Denoiser:
-    """Denoise with guidance: u + w (c - u), u without and c with the condition.
+def guided(predict_both: Denoiser, guidance_scale: float) -> Denoiser:
+    """Predict with guidance: u + w (c - u), u without and c with the condition.
 
     Args:
-        denoise_both: returns both branches, one behind the other in the first dimension, the
-            unconditional one first, for latents with a first dimension of 1.
+        predict_both: returns both branches, one behind the other in the first dimension, the
+            unconditional one first, for latents with a first dimension of 1. What it predicts (v or
+            the clean latents) makes no difference but for rounding.
         guidance_scale: w.
     """
 
-    def denoise(noisy: Tensor, sigma: Tensor) -> Tensor:
-        unconditional, conditional = denoise_both(noisy, sigma).chunk(2)
+    def predict(noisy: Tensor, sigma: Tensor) -> Tensor:
+        unconditional, conditional = predict_both(noisy, sigma).chunk(2)
         return unconditional + guidance_scale * (conditional - unconditional)
 
-    return denoise
+    return predict

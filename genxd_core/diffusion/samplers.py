@@ -6,14 +6,22 @@ are deterministic and copy nothing between devices, so nothing waits for the acc
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import InvalidInputError
 
-__all__ = ["SAMPLERS", "Denoiser", "SamplerStep", "StepCallback", "sample_euler", "sample_heun"]
+__all__ = [
+    "SAMPLERS",
+    "Denoiser",
+    "Sampler",
+    "SamplerStep",
+    "StepCallback",
+    "sample_euler",
+    "sample_heun",
+]
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """``denoise(noisy, sigma)``: the clean latents expected behind noisy ones at a level ``sigma``."""
@@ -39,6 +47,7 @@ class SamplerStep:
 StepCallback = Callable[[SamplerStep], None]
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """The signature that all samplers share."""
 

@@ -145,9 +145,9 @@ def _refuse_unimplemented(values: dict[str, Any], path: Path) -> None:
 
 
 def _sigma(values: dict[str, Any], name: str, path: Path) -> float:
-    value = values.get(name)
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not 0.0 < float(value) < math.inf:
+    value: Any = values.get(name)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0.0 < value < math.inf:
         raise WeightsError(f"{path} sets {name} to {value!r}; expected a positive number.")
     return float(value)
 

@@ -6,7 +6,7 @@ There is no cross-attention. Layouts: ``(b v) (h w) c`` tokens of a frame for th
 
 from collections.abc import Callable
 from types import EllipsisType, ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ AttentionFunction = Callable[..., Tensor]
 """``attention(q, k, v, heads, **call_options)`` on (n, tokens, heads * head_dim) tensors."""
 
 
+@runtime_checkable
 class AttentionHooks(Protocol):
     """What a host may change around every self-attention; passed as the option ``hooks``."""
 

@@ -1,5 +1,6 @@
 """Who may import whom: nodes -> genxd_core <- trainer, and nothing optional when a file loads."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -65,6 +66,19 @@ def test_nodes_import_ours_relatively_and_never_the_trainer(path):
         elif item.level == depth:
             assert top(item.module) == "genxd_core"
         assert item.level <= depth
+
+
+@pytest.mark.parametrize("path", CORE, ids=name_of)
+def test_protocols_of_the_core_can_be_checked_at_run_time(path):
+    """Else the hook that checks annotations in the tests cannot even import the module."""
+    unchecked = [
+        node.name
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.ClassDef)
+        and "Protocol" in map(ast.unparse, node.bases)
+        and "runtime_checkable" not in map(ast.unparse, node.decorator_list)
+    ]
+    assert not unchecked, "decorate with typing.runtime_checkable"
 
 
 def run_fresh(program: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Cameras and image preparation against recorded numbers of the published inference code.
 
-Tolerances are those of the recording: 1e-5 for float32, 1e-8 for float64 paths and 1e-6 for splines;
-pictures from Pillow are equal.
+Tolerances are those of the recording: 1e-5 for float32, 1e-8 for float64 paths and 1e-6 for
+splines; pictures from Pillow are equal.
 """
 
 import itertools

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,15 @@ from pathlib import Path
 from ...errors import InvalidInputError
 from ..cameras import Cameras
 
-__all__ = ["MAX_DISTORTION", "CameraFile", "check_distortion", "resolve_size", "write_atomically"]
+__all__ = [
+    "MAX_DISTORTION",
+    "CameraFile",
+    "check_distortion",
+    "log_dropped_distortion",
+    "names_or_numbers",
+    "resolve_size",
+    "write_atomically",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -32,20 +41,23 @@ class CameraFile:
     sizes: tuple[tuple[int, int], ...] = field(default=())
 
 
-def check_distortion(coefficients: Mapping[str, float], where: str, max_distortion: float) -> None:
-    """Refuse lens distortion that a pinhole camera cannot stand for, and log what is dropped.
+def check_distortion(coefficients: Mapping[str, float], where: str, max_distortion: float) -> float:
+    """Refuse lens distortion that a pinhole camera cannot stand for.
 
     Args:
         coefficients: name to value, such as ``{"k1": -0.09}``.
-        where: names the camera in messages.
-        max_distortion: the largest absolute value that is dropped silently enough.
+        where: names the camera in the message.
+        max_distortion: the largest absolute value that may be dropped.
+
+    Returns:
+        The largest absolute value, for `log_dropped_distortion`.
 
     Raises:
         InvalidInputError: a coefficient is larger.
     """
     worst = max(coefficients, key=lambda name: abs(coefficients[name]), default=None)
-    if worst is None or coefficients[worst] == 0:
-        return
+    if worst is None:
+        return 0.0
     value = coefficients[worst]
     if not abs(value) <= max_distortion:
         raise InvalidInputError(
@@ -53,7 +65,13 @@ def check_distortion(coefficients: Mapping[str, float], where: str, max_distorti
             "cameras here are pinholes. Undistort the pictures first (COLMAP's "
             "image_undistorter), or raise max_distortion if only the path matters."
         )
-    _log.warning("%s: lens distortion (largest: %s = %.4g) is ignored.", where, worst, value)
+    return abs(value)
+
+
+def log_dropped_distortion(largest: float, path: Path) -> None:
+    """Say once per file that lens distortion was left out, if there was any."""
+    if largest > 0:
+        _log.warning("%s: lens distortion (up to %.4g) is ignored.", path, largest)
 
 
 def resolve_size(cameras: Cameras, width: int | None, height: int | None) -> tuple[int, int]:
@@ -85,7 +103,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that it is either the old one or all of the new one; folders are made."""
     data = content.encode("utf-8") if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         unfinished.write_bytes(data)
         os.replace(unfinished, path)

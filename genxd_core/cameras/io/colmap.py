@@ -19,6 +19,7 @@ from ..rotations import quat_to_rotation, rotation_to_quat
 from .camera_file import (
     CameraFile,
     check_distortion,
+    log_dropped_distortion,
     names_or_numbers,
     resolve_size,
     write_atomically,
@@ -119,9 +120,12 @@ def _to_camera_file(
             "does not have. Both files must come from one model."
         )
     Ks_norm = {}
+    dropped = 0.0
     for camera_id in sorted({image.camera_id for image in images}):
         where = f"camera {camera_id} of {model}"
-        Ks_norm[camera_id] = _to_K_norm(intrinsics[camera_id], where, max_distortion)
+        Ks_norm[camera_id], distortion = _to_K_norm(intrinsics[camera_id])
+        dropped = max(dropped, check_distortion(distortion, where, max_distortion))
+    log_dropped_distortion(dropped, model)
     w2c = torch.eye(4, dtype=torch.float64).repeat(len(images), 1, 1)
     w2c[:, :3, :3] = quat_to_rotation(torch.tensor([i.quat for i in images], dtype=torch.float64))
     w2c[:, :3, 3] = torch.tensor([i.translation for i in images], dtype=torch.float64)
@@ -133,14 +137,14 @@ def _to_camera_file(
     )
 
 
-def _to_K_norm(camera: _Intrinsics, where: str, max_distortion: float) -> np.ndarray:
+def _to_K_norm(camera: _Intrinsics) -> tuple[np.ndarray, dict[str, float]]:
+    """Normalised intrinsics, and the distortion coefficients by name."""
     _, names, distortion_names = _MODELS[_MODEL_IDS[camera.model]]
     values = dict(zip(names + distortion_names, camera.params, strict=True))
-    check_distortion({name: values[name] for name in distortion_names}, where, max_distortion)
     fx, fy = values.get("fx", values.get("f")), values.get("fy", values.get("f"))
     size = np.array([camera.width, camera.height, 1.0])
     K = np.array([[fx, 0, values["cx"]], [0, fy, values["cy"]], [0, 0, 1]], dtype=np.float64)
-    return np.asarray(K / size[:, None])
+    return K / size[:, None], {name: values[name] for name in distortion_names}
 
 
 def _unsupported(model: int | str) -> InvalidInputError:
@@ -191,6 +195,8 @@ def _cameras_from_text(text: str) -> Iterator[tuple[int, _Intrinsics]]:
         if model not in _MODEL_IDS:
             raise _unsupported(model)
         values = tuple(float(value) for value in params)
+        if len(values) != sum(map(len, _MODELS[_MODEL_IDS[model]][1:])):
+            raise ValueError(f"camera {camera_id} has {len(values)} parameters")
         yield int(camera_id), _Intrinsics(model, int(width), int(height), values)
 
 
@@ -204,6 +210,8 @@ def _images_from_text(text: str) -> Iterator[_Image]:
             continue
         _, *pose, camera_id, name = line.split(maxsplit=9)
         numbers = tuple(float(value) for value in pose)
+        if len(numbers) != 7:
+            raise ValueError(f"a line has {len(numbers)} pose numbers, not 7")
         yield _Image(name.strip(), numbers[:4], numbers[4:], int(camera_id))
 
 

@@ -11,7 +11,7 @@ import torch
 
 from ...errors import InvalidInputError
 from ..cameras import Cameras
-from .camera_file import CameraFile, check_distortion, write_atomically
+from .camera_file import CameraFile, check_distortion, log_dropped_distortion, write_atomically
 
 __all__ = ["is_realestate", "read_realestate", "write_realestate"]
 
@@ -42,12 +42,11 @@ def read_realestate(text: str, path: Path, *, max_distortion: float) -> CameraFi
     if not rows:
         raise InvalidInputError(f"path {path} holds no row of camera numbers.")
     table = np.array([_numbers(line, columns, path) for line, columns in rows])
-    for (line, _), values in zip(rows, table, strict=True):
-        check_distortion(
-            {"k1": float(values[5]), "k2": float(values[6])},
-            f"line {line} of {path}",
-            max_distortion,
-        )
+    dropped = [
+        check_distortion({"k1": k1, "k2": k2}, f"line {line} of {path}", max_distortion)
+        for (line, _), (k1, k2) in zip(rows, table[:, 5:7].tolist(), strict=True)
+    ]
+    log_dropped_distortion(max(dropped), path)
     w2c = np.tile(np.eye(4), (len(table), 1, 1))
     w2c[:, :3] = table[:, 7:].reshape(-1, 3, 4)
     Ks_norm = np.tile(np.eye(3), (len(table), 1, 1))

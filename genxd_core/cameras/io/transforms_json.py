@@ -4,6 +4,7 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..conventions import opencv_to_opengl_c2w, opengl_to_opencv_c2w
 from .camera_file import (
     CameraFile,
     check_distortion,
+    log_dropped_distortion,
     names_or_numbers,
     resolve_size,
     write_atomically,
@@ -50,27 +52,67 @@ def read_transforms(content: Mapping[str, Any], path: Path, *, max_distortion: f
     frames = content.get("frames")
     if not isinstance(frames, list) or not frames:
         raise InvalidInputError(f'path {path}: "frames" is missing or empty; it lists the views.')
-    poses, Ks_norm, sizes, times, names = [], [], [], [], []
-    for index, frame in enumerate(frames):
-        where = f"frame {index} of {path}"
-        if not isinstance(frame, Mapping):
-            raise InvalidInputError(f"{where} is no object with a transform_matrix.")
-        merged = {**content, **frame}
-        K_norm, size = _intrinsics(merged, path, where, max_distortion)
-        poses.append(_pose(frame, where))
-        Ks_norm.append(K_norm)
-        sizes.append(size)
-        times.append(frame.get("time"))
-        names.append(str(frame.get("file_path", "")))
-    c2w = opengl_to_opencv_c2w(torch.from_numpy(np.stack(poses)))
-    all_times = None
-    if all(time is not None for time in times):
-        all_times = [float(time) for time in times if time is not None]
-    return CameraFile(
-        Cameras(c2w, np.stack(Ks_norm), all_times),
-        names=tuple(names) if all(names) else (),
-        sizes=tuple(size for size in sizes if size is not None) if all(sizes) else (),
+    views = [_read_frame(content, frame, index, path) for index, frame in enumerate(frames)]
+    log_dropped_distortion(
+        max(check_distortion(v.distortion, v.where, max_distortion) for v in views), path
     )
+    if any(view.size is None and "camera_angle_y" not in content for view in views):
+        _log.warning("%s gives no picture size; square pictures are assumed.", path)
+    c2w = opengl_to_opencv_c2w(torch.from_numpy(np.stack([view.c2w_opengl for view in views])))
+    names = [view.name for view in views]
+    sizes = [view.size for view in views if view.size is not None]
+    times = [view.time for view in views if view.time is not None]
+    return CameraFile(
+        Cameras(
+            c2w,
+            np.stack([view.K_norm for view in views]),
+            times if len(times) == len(views) else None,
+        ),
+        names=tuple(names) if all(names) else (),
+        sizes=tuple(sizes) if len(sizes) == len(views) else (),
+    )
+
+
+@dataclass(frozen=True)
+class _View:
+    where: str
+    name: str
+    c2w_opengl: np.ndarray
+    K_norm: np.ndarray
+    size: tuple[int, int] | None
+    distortion: dict[str, float]
+    time: float | None
+
+
+def _read_frame(content: Mapping[str, Any], frame: object, index: int, path: Path) -> _View:
+    where = f"frame {index} of {path}"
+    if not isinstance(frame, Mapping):
+        raise InvalidInputError(f"{where} is no object with a transform_matrix.")
+    merged = {**content, **frame}
+    model = str(merged.get("camera_model", "")).upper()
+    if model not in _PINHOLE_MODELS | _DISTORTED_MODELS or merged.get("is_fisheye"):
+        raise InvalidInputError(
+            f"{where} has the camera model {model or 'fisheye'}; only pinhole cameras can be "
+            "used. Undistort the pictures first."
+        )
+    try:
+        size = _size(merged, path)
+        time = frame.get("time")
+        return _View(
+            where,
+            str(frame.get("file_path", "")),
+            _pose(frame, where),
+            _intrinsics(merged, size, where),
+            size,
+            {name: float(merged[name]) for name in _DISTORTION if merged.get(name)},
+            None if time is None else float(time),
+        )
+    except InvalidInputError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(
+            f"{where} has something else than numbers in its intrinsics, size or time ({error})."
+        ) from error
 
 
 def _pose(frame: Mapping[str, Any], where: str) -> np.ndarray:
@@ -90,25 +132,11 @@ def _pose(frame: Mapping[str, Any], where: str) -> np.ndarray:
     return matrix
 
 
-def _intrinsics(
-    frame: Mapping[str, Any], path: Path, where: str, max_distortion: float
-) -> tuple[np.ndarray, tuple[int, int] | None]:
-    model = str(frame.get("camera_model", "")).upper()
-    if model not in _PINHOLE_MODELS | _DISTORTED_MODELS or frame.get("is_fisheye"):
-        raise InvalidInputError(
-            f"{where} has the camera model {model or 'fisheye'}; only pinhole cameras can be "
-            "used. Undistort the pictures first."
-        )
-    try:
-        coefficients = {name: float(frame[name]) for name in _DISTORTION if frame.get(name)}
-        check_distortion(coefficients, where, max_distortion)
-        size = _size(frame, path)
-        if "fl_x" in frame:
-            return _from_focal(frame, size, where), size
-        if "camera_angle_x" in frame:
-            return _from_angle(frame, size, where), size
-    except (TypeError, KeyError) as error:
-        raise InvalidInputError(f"{where} has unreadable intrinsics ({error!r}).") from error
+def _intrinsics(frame: Mapping[str, Any], size: tuple[int, int] | None, where: str) -> np.ndarray:
+    if "fl_x" in frame:
+        return _from_focal(frame, size, where)
+    if "camera_angle_x" in frame:
+        return _from_angle(frame, size, where)
     raise InvalidInputError(
         f"{where} has no intrinsics: expected fl_x (in pixels, with w and h) or camera_angle_x (in "
         "radians), in the frame or at the top of the file."
@@ -145,11 +173,8 @@ def _from_angle(frame: Mapping[str, Any], size: tuple[int, int] | None, where: s
     fx_norm = _focal_of_angle(float(frame["camera_angle_x"]), where)
     if "camera_angle_y" in frame:
         fy_norm = _focal_of_angle(float(frame["camera_angle_y"]), where)
-    elif size is not None:
-        fy_norm = fx_norm * size[0] / size[1]
     else:
-        _log.warning("%s gives no picture size; square pictures are assumed.", where)
-        fy_norm = fx_norm
+        fy_norm = fx_norm * size[0] / size[1] if size else fx_norm
     cx = float(frame["cx"]) / size[0] if size and "cx" in frame else 0.5
     cy = float(frame["cy"]) / size[1] if size and "cy" in frame else 0.5
     return np.array([[fx_norm, 0, cx], [0, fy_norm, cy], [0, 0, 1.0]])

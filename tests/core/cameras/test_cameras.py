@@ -1,4 +1,6 @@
+import copy
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -203,7 +205,9 @@ def test_mismatched_counts_are_refused():
 
 
 def test_intrinsics_of_another_shape_are_refused():
-    with pytest.raises(InvalidInputError, match=r"Ks_norm has shape \(3, 3\); expected \(V, 3, 3\)"):
+    with pytest.raises(
+        InvalidInputError, match=r"Ks_norm has shape \(3, 3\); expected \(V, 3, 3\)"
+    ):
         Cameras(poses(3), intrinsics()[0])
 
 
@@ -237,3 +241,16 @@ def test_impossible_intrinsics_are_refused_by_their_index(row, column, value, me
 def test_impossible_times_are_refused(times, message):
     with pytest.raises(InvalidInputError, match=message):
         Cameras(poses(), intrinsics(), times)
+
+
+def test_slices_may_run_backwards():
+    cameras = random_cameras(5)
+    assert torch.equal(cameras[::-1].c2w, cameras.c2w.flip(0))
+    assert torch.equal(cameras[3:0:-2].c2w, cameras.c2w[[3, 1]])
+
+
+def test_cameras_can_be_copied_and_pickled():
+    cameras = random_cameras(3, times=True)
+    for again in (copy.deepcopy(cameras), pickle.loads(pickle.dumps(cameras))):
+        assert torch.equal(again.c2w, cameras.c2w)
+        assert torch.equal(again.times, cameras.times)

@@ -1,0 +1,240 @@
+"""Pictures and videos on disk: loading, saving, and contact sheets.
+
+Dimension letters: v views.
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Shaped
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from torch import Tensor
+
+from .errors import InvalidInputError
+from .files import write_atomically
+from .optional import require
+from .pictures import check_pictures, from_pil, to_pil
+
+__all__ = [
+    "LoadedImage",
+    "contact_sheet",
+    "frame_names",
+    "load_image",
+    "load_video",
+    "save_frames",
+    "save_image",
+    "save_video",
+]
+
+_CAPTION_INK = (60, 60, 60)
+_MARKED_INK = (190, 40, 40)
+_PAPER = (255, 255, 255)
+_BT709 = 1  # the code points of ITU-T H.273
+_LIMITED_RANGE = 1
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """A picture file as tensors in [0, 1].
+
+    Attributes:
+        image: colour; behind transparent parts whatever the file holds.
+        alpha: 1 = opaque; None where the file has no transparency.
+    """
+
+    image: Float[Tensor, "3 h w"]
+    alpha: Float[Tensor, "1 h w"] | None
+
+
+def load_image(path: str | Path) -> LoadedImage:
+    """Load a picture: any format that Pillow reads, upright by its EXIF orientation.
+
+    Raises:
+        InvalidInputError: the file is missing, damaged, too large, or no picture.
+    """
+    path = Path(path)
+    if not path.is_file():
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise InvalidInputError(f"image {path} {problem}; give a picture file.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                image, alpha = from_pil(picture)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InvalidInputError(f"image {path} is too large to be opened safely ({error}).") from (
+            error
+        )
+    except UnidentifiedImageError as error:
+        raise InvalidInputError(
+            f"image {path} is not a picture that can be read; give PNG, JPEG or WebP."
+        ) from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InvalidInputError(f"image {path} is damaged ({error}).") from error
+    return LoadedImage(image, alpha)
+
+
+def save_image(image: Shaped[Tensor, "3 h w"], path: str | Path) -> None:
+    """Save a picture in [0, 1] as 8 bits, in the format of the name's suffix; whole or not at all.
+
+    Raises:
+        InvalidInputError: the suffix names no format.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in Image.registered_extensions():
+        raise InvalidInputError(f"path {path} ends in no picture format; end it in .png.")
+    picture = to_pil(image)
+    write_atomically(path, picture.save)
+
+
+def frame_names(count: int) -> list[str]:
+    """File names of the frames of a path: 00000.png and so on."""
+    return [f"{number:05d}.png" for number in range(count)]
+
+
+def save_frames(frames: Float[Tensor, "v 3 h w"], folder: str | Path) -> list[Path]:
+    """Save every frame as a numbered PNG and return the files.
+
+    Args:
+        frames: in [0, 1].
+        folder: made if needed; files of the same names are replaced.
+    """
+    files = [Path(folder) / name for name in frame_names(len(frames))]
+    for frame, file in zip(frames, files, strict=True):
+        save_image(frame, file)
+    return files
+
+
+def save_video(
+    frames: Float[Tensor, "v 3 h w"], path: str | Path, *, fps: float = 8.0, crf: int = 16
+) -> None:
+    """Save frames as an H.264 mp4 that browsers play; the file appears whole or not at all.
+
+    Args:
+        frames: in [0, 1]; an odd height or width gets its last row or column twice.
+        path: ends in ``.mp4``.
+        fps: frames a second.
+        crf: quality of the encoder, 0 (lossless) to 51; each 6 more halve the size.
+
+    Raises:
+        InvalidInputError: a suffix, rate or quality that cannot be used.
+        MissingDependencyError: PyAV is not installed.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".mp4":
+        raise InvalidInputError(f"path {path} ends in {path.suffix!r}; end it in .mp4.")
+    if not 0.0 < fps <= 1000.0:
+        raise InvalidInputError(f"fps is {fps}; expected a number above 0, up to 1000.")
+    if crf not in range(52):
+        raise InvalidInputError(f"crf is {crf}; expected a whole number from 0 to 51.")
+    check_pictures(frames, "frames")
+    av = _av("write video")
+    even = F.pad(frames, (0, frames.shape[3] % 2, 0, frames.shape[2] % 2), mode="replicate")
+    write_atomically(path, lambda unfinished: _encode(av, even, unfinished, fps, crf))
+
+
+def load_video(path: str | Path, *, max_frames: int | None = None) -> Float[Tensor, "v 3 h w"]:
+    """Load the frames of a video, in [0, 1], turned as it says it is to be shown.
+
+    Args:
+        path: any video that FFmpeg reads.
+        max_frames: stop after this many.
+
+    Raises:
+        InvalidInputError: the file is missing, or no video.
+        MissingDependencyError: PyAV is not installed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InvalidInputError(f"video {path} does not exist; give a video file.")
+    av = _av("read video")
+    frames = []
+    try:
+        with av.open(str(path)) as container:
+            for frame in container.decode(video=0):
+                levels = torch.from_numpy(frame.to_ndarray(format="rgb24"))
+                # Phones store the sensor's picture and how far to turn it, counter-clockwise.
+                frames.append(torch.rot90(levels, round(frame.rotation / 90)))
+                if len(frames) == max_frames:
+                    break
+    except (av.FFmpegError, IndexError) as error:
+        raise InvalidInputError(f"video {path} cannot be read ({error}).") from error
+    if not frames:
+        raise InvalidInputError(f"video {path} has no frames.")
+    return torch.stack(frames).permute(0, 3, 1, 2).float() / 255
+
+
+def contact_sheet(
+    frames: Shaped[Tensor, "..."], *, columns: int | None = None, given: Sequence[int] = ()
+) -> Float[Tensor, "3 H W"]:
+    """All frames on one page, numbered, row by row.
+
+    Args:
+        frames: (V, 3, H, W) in [0, 1].
+        columns: frames in a row; by default what makes the page about twice as wide as high.
+        given: the views whose pictures were given; their number is red and says so.
+
+    Raises:
+        InvalidInputError: ``frames`` is no set of pictures, or there is no column.
+    """
+    check_pictures(frames, "frames")
+    count, _, height, width = frames.shape
+    if columns is None:
+        columns = max(1, round(math.sqrt(2 * count * height / width)))
+    if columns < 1:
+        raise InvalidInputError(f"columns is {columns}; expected at least 1.")
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    text = max(10, min(height, width) // 12)
+    gap, caption = max(2, text // 3), round(text * 1.5)
+    page = Image.new(
+        "RGB",
+        (gap + columns * (width + gap), gap + rows * (height + caption + gap)),
+        _PAPER,
+    )
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(text)
+    for number, frame in enumerate(frames):
+        row, column = divmod(number, columns)
+        left, top = gap + column * (width + gap), gap + row * (height + caption + gap)
+        page.paste(to_pil(frame), (left, top))
+        is_given = number in given
+        words = f"{number} given" if is_given else str(number)
+        middle = (left + width / 2, top + height + caption / 2)
+        draw.text(middle, words, _MARKED_INK if is_given else _CAPTION_INK, font, anchor="mm")
+    return from_pil(page)[0]
+
+
+def _av(purpose: str) -> ModuleType:
+    return require(
+        "av", extra="pipeline", purpose=purpose, instead="Frames can be saved as PNG without it."
+    )
+
+
+def _encode(av: Any, frames: Tensor, file: Path, fps: float, crf: int) -> None:
+    # BT.709, written into the file: without the tags players guess by the picture's height.
+    with av.open(str(file), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        stream = container.add_stream(
+            "libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": str(crf)}
+        )
+        stream.height, stream.width = frames.shape[2:]
+        stream.pix_fmt = "yuv420p"
+        context = stream.codec_context
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.color_range = _LIMITED_RANGE
+        for frame in frames:
+            picture = av.VideoFrame.from_image(to_pil(frame))
+            converted = picture.reformat(
+                format="yuv420p",
+                dst_colorspace=_BT709,
+                dst_color_range=_LIMITED_RANGE,
+            )
+            container.mux(stream.encode(converted))
+        container.mux(stream.encode(None))
