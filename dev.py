@@ -5,6 +5,7 @@
     python dev.py test [...]      every test; further arguments go to pytest
     python dev.py lint [--fix]    format, lint and types
     python dev.py bench [NAME]    a benchmark, or the list of them
+    python dev.py workflows [...] the example workflows: graphs, prompts, thumbnails, table
     python dev.py map             write the map of the code into CONTRIBUTING.md
     python dev.py setup           only install what the commands above need
 
@@ -131,6 +132,12 @@ def bench(arguments: list[str]) -> int:
     return call(python, "-m", f"benchmarks.{name}", *arguments[1:])
 
 
+def workflows(arguments: list[str]) -> int:
+    """Make the example workflows and everything that shows them."""
+    python, comfy_root = prepare(development=True)
+    return call(python, "-m", "tools.workflows", "--comfy-root", str(comfy_root), *arguments)
+
+
 def write_map(arguments: list[str]) -> int:
     """Write the map of the code into CONTRIBUTING.md."""
     argparse.ArgumentParser(prog="dev.py map", description=write_map.__doc__).parse_args(arguments)
@@ -144,6 +151,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "test": test,
     "lint": lint,
     "bench": bench,
+    "workflows": workflows,
     "map": write_map,
     "setup": setup,
 }

@@ -39,7 +39,7 @@ _PUBLIC = {
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 
-__all__ = [*sorted(_HOME), "__version__"]  # noqa: PLE0604  (built from the table above)
+__all__ = [*sorted(_HOME), "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,5 +18,5 @@ class MissingDependencyError(ImportError):
     """An optional package is needed for what was asked and is not installed."""
 
 
-class Cancelled(RuntimeError):  # noqa: N818  (a request of the user, not a failure)
+class Cancelled(RuntimeError):
     """The progress callback asked to stop; nothing was left half written."""

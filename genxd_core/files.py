@@ -1,11 +1,13 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and their checksums."""
 
 import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["sha256_of", "write_atomically"]
+from .errors import WeightsError
+
+__all__ = ["read_checksums", "sha256_of", "write_atomically", "write_checksums"]
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -31,3 +33,27 @@ def sha256_of(path: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def read_checksums(path: Path) -> dict[str, str]:
+    """The files and SHA-256 values of a list as ``sha256sum`` writes it; paths are relative to it.
+
+    Raises:
+        WeightsError: a line is none of such a list.
+    """
+    sums = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        value, _, name = line.partition(" ")
+        if len(value) != 64 or not name.strip(" *"):
+            raise WeightsError(f"{path} is no list of SHA-256 values: {line!r:.80} stands in it.")
+        sums[name.lstrip(" *")] = value.lower()
+    return sums
+
+
+def write_checksums(folder: Path) -> Path:
+    """Write ``SHA256SUMS`` for all files of a folder, as ``sha256sum`` would; returns its path."""
+    path = folder / "SHA256SUMS"
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file != path)
+    lines = [f"{sha256_of(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
+    write_atomically(path, lambda unfinished: unfinished.write_bytes("".join(lines).encode()))
+    return path

@@ -25,6 +25,7 @@ from .pictures import check_pictures, from_pil, to_pil
 
 __all__ = [
     "LoadedImage",
+    "check_fps",
     "contact_sheet",
     "frame_names",
     "load_image",
@@ -131,14 +132,23 @@ def save_video(
     path = Path(path)
     if path.suffix.lower() != ".mp4":
         raise InvalidInputError(f"path {path} ends in {path.suffix!r}; end it in .mp4.")
-    if not 0.0 < fps <= 1000.0:
-        raise InvalidInputError(f"fps is {fps}; expected a number above 0, up to 1000.")
+    check_fps(fps)
     if crf not in range(52):
         raise InvalidInputError(f"crf is {crf}; expected a whole number from 0 to 51.")
     check_pictures(frames, "frames")
     av = _av("write video")
     even = F.pad(frames, (0, frames.shape[3] % 2, 0, frames.shape[2] % 2), mode="replicate")
     write_atomically(path, lambda unfinished: _encode(av, even, unfinished, fps, crf))
+
+
+def check_fps(fps: float) -> None:
+    """Refuse frame rates that no video has.
+
+    Raises:
+        InvalidInputError: not above 0 and up to 1000.
+    """
+    if not 0.0 < fps <= 1000.0:
+        raise InvalidInputError(f"fps is {fps}; expected a number above 0, up to 1000.")
 
 
 def load_video(path: str | Path, *, max_frames: int | None = None) -> Float[Tensor, "v 3 h w"]:
@@ -161,8 +171,10 @@ def load_video(path: str | Path, *, max_frames: int | None = None) -> Float[Tens
         with av.open(str(path)) as container:
             for frame in container.decode(video=0):
                 levels = torch.from_numpy(frame.to_ndarray(format="rgb24"))
-                # Phones store the sensor's picture and how far to turn it, counter-clockwise.
-                frames.append(torch.rot90(levels, round(frame.rotation / 90)))
+                # Phones store the sensor's picture and how far to turn it, counter-clockwise;
+                # older PyAV does not tell.
+                turn = getattr(frame, "rotation", 0)
+                frames.append(torch.rot90(levels, round(turn / 90)))
                 if len(frames) == max_frames:
                     break
     except (av.FFmpegError, IndexError) as error:
@@ -188,7 +200,7 @@ def contact_sheet(
     check_pictures(frames, "frames")
     count, _, height, width = frames.shape
     if columns is None:
-        columns = max(1, round(math.sqrt(2 * count * height / width)))
+        columns = _columns(count, height / width)
     if columns < 1:
         raise InvalidInputError(f"columns is {columns}; expected at least 1.")
     columns = min(columns, count)
@@ -210,6 +222,13 @@ def contact_sheet(
         middle = (left + width / 2, top + height + caption / 2)
         draw.text(middle, words, _MARKED_INK if is_given else _CAPTION_INK, font, anchor="mm")
     return from_pil(page)[0]
+
+
+def _columns(count: int, tallness: float) -> int:
+    """Near a page twice as wide as high, and with few empty places in its last row."""
+    ideal = max(1, round(math.sqrt(2 * count * tallness)))
+    near = range(max(1, ideal - 1), ideal + 3)
+    return min(near, key=lambda columns: (-count % columns, abs(columns - ideal)))
 
 
 def _av(purpose: str) -> ModuleType:

@@ -361,7 +361,7 @@ class _ProgressParts:
             return None
 
         def on_step(step: SamplerStep) -> None:
-            report(part, step.number, step.total, preview(step.denoised[0]))
+            part(step.number, step.total, preview(step.denoised[0]))
 
         return on_step
 
@@ -370,8 +370,8 @@ class _ProgressParts:
         if progress is None:
             return None
 
-        def part(step: int, total: int, preview: Tensor | None = None) -> bool | None:
-            return progress(before + step, whole, preview)
+        def part(step: int, total: int, preview: Tensor | None = None) -> None:
+            report(progress, before + step, whole, preview)
 
         return part
 

@@ -11,7 +11,7 @@ __all__ = ["Progress", "report"]
 
 @runtime_checkable
 class Progress(Protocol):
-    """Called after every step of long work. Nodes, the command line and the trainer implement it."""
+    """Called after every step of long work; nodes, command line and trainer implement it."""
 
     def __call__(self, step: int, total: int, preview: Tensor | None = None) -> bool | None:
         """Take note of one finished step.
@@ -27,9 +27,7 @@ class Progress(Protocol):
         ...
 
 
-def report(
-    progress: Progress | None, step: int, total: int, preview: Tensor | None = None
-) -> None:
+def report(progress: Progress | None, step: int, total: int, preview: Tensor | None = None) -> None:
     """Call ``progress`` if there is one.
 
     Raises:

@@ -8,7 +8,15 @@ from comfy_api.latest import ComfyExtension, io
 __all__ = ["GenXDExtension", "comfy_entrypoint"]
 
 _log = logging.getLogger(__name__)
-_MODULES = ("load", "cameras", "views", "conditioning", "sampling")
+_MODULES = (
+    "load",
+    "camera_paths",
+    "camera_files",
+    "camera_views",
+    "views",
+    "conditioning",
+    "sampling",
+)
 
 
 class GenXDExtension(ComfyExtension):

@@ -6,8 +6,8 @@ __all__ = ["image_to_views", "mask_to_maps", "views_to_image"]
 
 
 def image_to_views(image: Tensor) -> Tensor:
-    """BHWC -> VCHW; a fourth channel is left out."""
-    return image[..., :3].movedim(-1, 1).contiguous()
+    """BHWC -> VCHW in [0, 1]; a fourth channel is left out."""
+    return image[..., :3].movedim(-1, 1).clamp(0.0, 1.0).contiguous()
 
 
 def views_to_image(views: Tensor) -> Tensor:

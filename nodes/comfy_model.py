@@ -7,7 +7,7 @@ them into tensors for the noise at hand, and `ComfyGenXDUNet` assembles the netw
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import comfy.conds
 import comfy.latent_formats
@@ -63,13 +63,16 @@ def condition_values(
         "genxd_reference": reference,
         "genxd_indicator": indicator,
         "genxd_motion_strength": motion_strength,
-        "genxd_num_frames": len(context_mask),
     }
     return positive, {**positive, "genxd_uncond": True}
 
 
 class ComfyAttentionHooks:
-    """ComfyUI's attn1 patches around GenXD's self-attentions."""
+    """ComfyUI's attn1 patches around the spatial self-attention, whose tokens are a picture's.
+
+    As with SVD in ComfyUI, they do not reach the layers over views and time: patches take tokens
+    to be the pixels of one frame.
+    """
 
     def __init__(self, transformer_options: dict[str, Any]) -> None:
         self.options = transformer_options
@@ -78,41 +81,47 @@ class ComfyAttentionHooks:
     def before(self, x: Tensor, **call: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Apply every ``attn1_patch``."""
         q = k = v = x
-        for patch in self.patches.get("attn1_patch", []):
-            q, k, v = patch(q, k, v, _extra_options(self.options, call))
+        if call["branch"] == "spatial":
+            for patch in self.patches.get("attn1_patch", []):
+                q, k, v = patch(q, k, v, _extra_options(self.options, call, x))
         return q, k, v
 
     def after(self, x: Tensor, **call: Any) -> Tensor:
         """Apply every ``attn1_output_patch``."""
-        for patch in self.patches.get("attn1_output_patch", []):
-            x = patch(x, _extra_options(self.options, call))
+        if call["branch"] == "spatial":
+            for patch in self.patches.get("attn1_output_patch", []):
+                x = patch(x, _extra_options(self.options, call, x))
         return x
 
 
 def comfy_attention(
     q: Tensor, k: Tensor, v: Tensor, heads: int, *, transformer_options: dict[str, Any], **call: Any
 ) -> Tensor:
-    """ComfyUI's attention, or what a node put in its place for this block."""
+    """ComfyUI's attention, or what a node put in place of this block's spatial one."""
     replacements = transformer_options.get("patches_replace", {}).get("attn1", {})
-    if replacements:
-        extra = _extra_options(transformer_options, {**call, "heads": heads})
+    if replacements and call["branch"] == "spatial":
         block = call["block"]
         replace = replacements.get((*block, 0), replacements.get(block))
         if replace is not None:
+            extra = _extra_options(transformer_options, {**call, "heads": heads}, q)
             replaced: Tensor = replace(q, k, v, extra)
             return replaced
     out: Tensor = optimized_attention(q, k, v, heads, transformer_options=transformer_options)
     return out
 
 
-def _extra_options(transformer_options: dict[str, Any], call: dict[str, Any]) -> dict[str, Any]:
+def _extra_options(
+    transformer_options: dict[str, Any], call: dict[str, Any], tokens: Tensor
+) -> dict[str, Any]:
+    """What ComfyUI's own networks tell the patches of an attention."""
+    kept = {k: v for k, v in transformer_options.items() if k not in ("patches", "patches_replace")}
     return {
-        **transformer_options,
+        **kept,
         "n_heads": call["heads"],
-        "dim_head": None,
+        "dim_head": tokens.shape[-1] // call["heads"],
+        "attn_precision": None,
         "block": call["block"],
         "block_index": 0,
-        "genxd_branch": call["branch"],
     }
 
 
@@ -174,16 +183,22 @@ class ComfyGenXDUNet(GenXDUNet):
         **_: Any,
     ) -> Tensor:
         options = {} if transformer_options is None else transformer_options
-        views = num_video_frames
-        if x.shape[0] % views:
+        if control is not None:
             raise InvalidInputError(
-                f"the latent batch has {x.shape[0]} frames, which is not a multiple of the "
-                f"{views} frames of the conditioning; use the latent that GenXD Condition Views "
-                "made, repeated or not."
+                "a ControlNet is connected, but there are none for GenXD; remove it from the "
+                "conditioning."
+            )
+        views = num_video_frames
+        # Guidance puts several conditions in one batch; each must have whole clips.
+        if x.shape[0] % (views * len(options.get("cond_or_uncond", [0]))):
+            raise InvalidInputError(
+                f"the network is given {x.shape[0]} frames of paths with {views}; sample the "
+                "latent of GenXD Condition Views, repeated or not, with all of its frames at once."
             )
         clips = x.shape[0] // views
         latents = torch.where(ctx_mask > 0.5, ctx_latent, x)
         sample = torch.cat([latents, torch.zeros_like(latents), rays, ctx_mask], dim=1)
+        options = {**options, "original_shape": list(x.shape)}
         hooked = any(name in options.get("patches", {}) for name in _ATTENTION_PATCHES)
         predicted = self.forward_embedded(
             sample.unflatten(0, (clips, views)),
@@ -225,7 +240,9 @@ _ATTENTION_PATCHES = ("attn1_patch", "attn1_output_patch")
 class GenXDBase(comfy.model_base.BaseModel):
     """ComfyUI's model around the network: what conditions it, and how it is sampled."""
 
-    def __init__(self, model_config: "GenXDComfyConfig", device: torch.device | None = None) -> None:
+    def __init__(
+        self, model_config: "GenXDComfyConfig", device: torch.device | None = None
+    ) -> None:
         super().__init__(
             model_config,
             comfy.model_base.ModelType.V_PREDICTION_EDM,
@@ -243,7 +260,7 @@ class GenXDBase(comfy.model_base.BaseModel):
         noise: Tensor = values["noise"]
         unconditional = values.get("prompt_type") == "negative" or values.get("genxd_uncond", False)
         latent, mask = values["genxd_context_latent"], values["genxd_context_mask"]
-        self._check_sizes(noise, latent)
+        self._check_latents(noise, latent, values.get("latent_image"))
         return self._conds(values, noise, latent, mask, unconditional)
 
     def _conds(
@@ -289,29 +306,50 @@ class GenXDBase(comfy.model_base.BaseModel):
             conds["motion_sinusoid"] = comfy.conds.CONDRegular(motion)
         return conds
 
-    def _check_sizes(self, noise: Tensor, latent: Tensor) -> None:
+    def _check_latents(self, noise: Tensor, latent: Tensor, start: Tensor | None) -> None:
+        if noise.dim() != 4 or noise.shape[1] != latent.shape[1]:
+            raise InvalidInputError(
+                f"latent_image has shape {tuple(noise.shape)}, expected (frames, 4, height, "
+                "width); use the latent output of GenXD Condition Views."
+            )
         height, width = noise.shape[-2:]
         check_size(height * 8, width * 8, multiple=8 * self.diffusion_model.config.stride)
         if latent.shape[-2:] != noise.shape[-2:]:
             raise InvalidInputError(
-                f"the latent is {width}x{height} but the conditioned views were encoded at "
+                f"latent_image is {width}x{height} but the conditioned views were encoded at "
                 f"{latent.shape[-1]}x{latent.shape[-2]} latent pixels; run GenXD Condition Views "
                 "again at the size to be sampled."
             )
         if noise.shape[0] % latent.shape[0]:
             raise InvalidInputError(
-                f"the latent has {noise.shape[0]} frames, but the camera path has "
+                f"latent_image has {noise.shape[0]} frames, but the camera path has "
                 f"{latent.shape[0]}; use the latent output of GenXD Condition Views."
             )
+        if not all(bool(x.isfinite().all()) for x in (noise, start) if x is not None):
+            raise InvalidInputError(
+                "latent_image or its noise holds values that are not finite (NaN or infinity); "
+                "look at the node before."
+            )
+
+    def resize_cond_for_context_window(self, *_: Any, **__: Any) -> Any:
+        """Refuse context windows: rays and conditioned views belong to the path as a whole."""
+        raise InvalidInputError(
+            "context windows cannot split a GenXD path: all of its frames are made together. "
+            "Remove the context window node; for long paths, sample parts of the path (GenXD Edit "
+            "Cameras, slice) one after another."
+        )
 
 
 class GenXDComfyConfig(comfy.supported_models_base.BASE):
     """ComfyUI's configuration object of a GenXD model."""
 
-    unet_config: dict[str, Any] = {}
-    unet_extra_config: dict[str, Any] = {}
+    unet_config: ClassVar[dict[str, Any]] = {}
+    unet_extra_config: ClassVar[dict[str, Any]] = {}
     latent_format = comfy.latent_formats.SD15
-    sampling_settings = {"sigma_min": SIGMA_MIN, "sigma_max": SIGMA_MAX}
+    sampling_settings: ClassVar[dict[str, float]] = {
+        "sigma_min": SIGMA_MIN,
+        "sigma_max": SIGMA_MAX,
+    }
     memory_usage_factor = 2.0
 
     def get_model(
@@ -320,7 +358,9 @@ class GenXDComfyConfig(comfy.supported_models_base.BASE):
         """Build the model."""
         return GenXDBase(self, device=device)
 
-    def process_unet_state_dict_for_saving(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    def process_unet_state_dict_for_saving(
+        self, state_dict: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
         """Under ComfyUI's prefix, with the configuration, so that a saved file can be loaded."""
         text = json.dumps(self.unet_config["genxd_config"]).encode()
         saved: dict[str, Tensor] = super().process_unet_state_dict_for_saving(state_dict)
@@ -371,7 +411,11 @@ def _patch(
     config.set_inference_dtype(dtype, cast, device=device)
     model = config.get_model(state)
     # Looked up now, not at import: ComfyUI rebinds it when dynamic memory is available.
-    kind = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
+    kind = (
+        comfy.model_patcher.ModelPatcher
+        if disable_dynamic
+        else comfy.model_patcher.CoreModelPatcher
+    )
     patcher = kind(model, load_device=device, offload_device=offload)
     if not management.is_device_cpu(offload):
         model.to(offload)
@@ -381,7 +425,13 @@ def _patch(
 
 
 def pin_conditioned_latents(
-    executor: Any, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor, *args: Any, **kwargs: Any
+    executor: Any,
+    noise: Tensor,
+    latent_image: Tensor,
+    sampler: Any,
+    sigmas: Tensor,
+    *args: Any,
+    **kwargs: Any,
 ) -> Tensor:
     """Give conditioned frames their clean latents back, bit for bit, after any sampler.
 
@@ -391,6 +441,7 @@ def pin_conditioned_latents(
     for entry in (executor.class_obj.conds or {}).get("positive", []):
         latent, mask = entry.get("genxd_context_latent"), entry.get("genxd_context_mask")
         if latent is not None and mask is not None:
+            out = out.clone()  # it may be the tensor that went in
             keep = mask.bool()
             clips = out.shape[0] // len(keep)
             out[keep.repeat(clips).to(out.device)] = latent[keep].repeat(clips, 1, 1, 1).to(out)

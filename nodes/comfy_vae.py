@@ -1,11 +1,12 @@
-"""GenXD's VAE (SVD's, in the diffusers layout) as a native ComfyUI VAE, of any width.
+"""GenXD's VAE (SVD's) as a native ComfyUI VAE, of any width.
 
 ComfyUI takes the released file without a word and leaves its VAE uninitialised: it does not know
 the temporal diffusers layout. Here the keys are converted, and every one of them must arrive.
 """
 
 import json
-import re
+import logging
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,59 +17,68 @@ import comfy.model_patcher
 import comfy.sd
 import comfy.utils
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..genxd_core.errors import WeightsError
+from ..genxd_core.errors import InvalidInputError, WeightsError
 from ..genxd_core.model.weights import read_safetensors
+from .comfy_vae_keys import VAELayout, from_diffusers, from_svd
 
-__all__ = ["convert_vae_keys", "decode_frames", "load_genxd_vae"]
+__all__ = ["check_vae", "decode_frames", "encode_pictures", "find_vae_file", "load_genxd_vae"]
 
 _FILE_NAME = "diffusion_pytorch_model.safetensors"
-_NAMES = {
-    "group_norm": "norm",
-    "to_q": "q",
-    "to_k": "k",
-    "to_v": "v",
-    "to_out.0": "proj_out",
-}
-_TIME = {
-    "norm1": "in_layers.0",
-    "conv1": "in_layers.2",
-    "norm2": "out_layers.0",
-    "conv2": "out_layers.3",
-}
+_SCALING_FACTOR = 0.18215
+_LATENT_CHANNELS = 4
+_PIXELS_PER_LATENT = 8
 
 
-def load_genxd_vae(path: str | Path, *, dtype: torch.dtype | None = None) -> comfy.sd.VAE:
+def load_genxd_vae(
+    path: str | Path, *, dtype: torch.dtype | None = None, disable_dynamic: bool = False
+) -> comfy.sd.VAE:
     """Load a VAE from a ``vae/`` folder, a folder with ``vae/`` in it, or a file.
 
     Args:
-        path: diffusers' temporal layout is converted; anything else goes to ComfyUI's own loader.
+        path: diffusers' temporal layout is converted, SVD's is taken as it is, both of any width;
+            anything else goes to ComfyUI's own loader.
         dtype: of the weights; None lets ComfyUI choose.
+        disable_dynamic: ask for the plain patcher; the backend calls for it so.
 
     Raises:
-        WeightsError: there is no such file, it cannot be read, or keys are missing or left over.
+        WeightsError: there is no such file, it cannot be read, keys are missing or left over, or
+            it is a VAE of other latents.
     """
-    file = _find_vae_file(Path(path))
+    file = find_vae_file(Path(path))
     state, _ = read_safetensors(file)
-    if "decoder.time_conv_out.weight" not in state:
-        vae = comfy.sd.VAE(sd=state, dtype=dtype)
-        if vae.first_stage_model is None:
-            raise WeightsError(f"{file} is not a VAE that GenXD or ComfyUI knows.")
-        return vae
-    config = _read_config(file, state)
-    vae = _build_vae(config, convert_vae_keys(state, config["levels"]), file, dtype)
-    vae.patcher.cached_patcher_init = (_reload_patcher, (str(file), dtype))
+    if "decoder.time_conv_out.weight" in state:
+        _check_config(file.with_name("config.json"))
+        layout = from_diffusers(state, str(file))
+    elif "decoder.mid.block_1.mix_factor" in state:
+        layout = from_svd(state, str(file))
+    else:
+        layout = None
+    if layout is None:
+        vae = _load_other(state, file, dtype)
+    else:
+        vae = _build(layout, file, dtype, disable_dynamic)
+        vae.patcher.cached_patcher_init = (_reload_patcher, (str(file), dtype))
+    try:
+        check_vae(vae)
+    except InvalidInputError as error:
+        raise WeightsError(f"{file}: {error}") from error
     return vae
 
 
 def _reload_patcher(
-    path: str, dtype: torch.dtype | None, disable_dynamic: bool = False, **_: Any
+    path: str, dtype: torch.dtype | None, disable_dynamic: bool = False
 ) -> comfy.model_patcher.ModelPatcher:
-    return load_genxd_vae(path, dtype=dtype).patcher
+    return load_genxd_vae(path, dtype=dtype, disable_dynamic=disable_dynamic).patcher
 
 
-def _find_vae_file(path: Path) -> Path:
+def find_vae_file(path: Path) -> Path:
+    """The VAE file that a path stands for.
+
+    Raises:
+        WeightsError: nothing is there, or a folder has no VAE file in it.
+    """
     if path.is_dir():
         for candidate in (path / "vae" / _FILE_NAME, path / _FILE_NAME):
             if candidate.is_file():
@@ -79,111 +89,98 @@ def _find_vae_file(path: Path) -> Path:
     return path
 
 
-def _read_config(file: Path, state: dict[str, Tensor]) -> dict[str, Any]:
-    """Widths and depths, from the shapes themselves; a config.json may only confirm them."""
-    levels = 1 + max(int(k.split(".")[2]) for k in state if k.startswith("encoder.down_blocks."))
-    widths = [
-        state[f"encoder.down_blocks.{level}.resnets.0.conv2.weight"].shape[0]
-        for level in range(levels)
-    ]
-    layers = 1 + max(
-        int(k.split(".")[4]) for k in state if k.startswith("encoder.down_blocks.0.resnets.")
-    )
-    beside = file.with_name("config.json")
-    if beside.is_file():
-        stated = json.loads(beside.read_text(encoding="utf-8"))
-        factor = float(stated.get("scaling_factor", 0.18215))
-        if abs(factor - 0.18215) > 1e-6:
-            raise WeightsError(
-                f"{beside}: scaling_factor is {factor}, expected 0.18215: GenXD's latents are "
-                "SVD's. Is this another model's VAE?"
-            )
-    base = widths[0]
-    if any(width % base for width in widths):
+def _check_config(file: Path) -> None:
+    """Shapes come from the weights themselves; the factor of the latents is in no weight."""
+    if not file.is_file():
+        return
+    try:
+        factor = json.loads(file.read_text(encoding="utf-8")).get("scaling_factor", _SCALING_FACTOR)
+        agrees = abs(float(factor) - _SCALING_FACTOR) < 1e-6
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise WeightsError(f"{file} cannot be read ({error}); copy it again.") from error
+    if not agrees:
         raise WeightsError(
-            f"{file}: the widths {widths} are not multiples of the first one, which ComfyUI's "
-            "VAE cannot express."
+            f"{file}: scaling_factor is {factor}, expected {_SCALING_FACTOR}: GenXD's latents are "
+            "SVD's. Is this another model's VAE?"
         )
-    return {"levels": levels, "widths": widths, "layers": layers}
 
 
-def convert_vae_keys(state: dict[str, Tensor], levels: int) -> dict[str, Tensor]:
-    """From diffusers' ``AutoencoderKLTemporalDecoder`` to the layout of SVD and ComfyUI.
+def _load_other(state: dict[str, Tensor], file: Path, dtype: torch.dtype | None) -> comfy.sd.VAE:
+    try:
+        with _without_message("No VAE weights detected"):
+            vae = comfy.sd.VAE(sd=state, dtype=dtype)
+    except (RuntimeError, KeyError, IndexError) as error:
+        raise WeightsError(f"{file} cannot be loaded as a VAE: {error}") from error
+    if vae.first_stage_model is None:
+        raise WeightsError(
+            f"{file} is not a VAE that GenXD or ComfyUI knows; choose the vae/ file of GenXD or of "
+            "Stable Video Diffusion."
+        )
+    return vae
 
-    The 1x1 ``quant_conv`` is folded into the encoder's last layer (in float64; exact).
+
+def check_vae(vae: Any) -> None:
+    """Refuse a VAE whose latents the network cannot take.
+
+    Raises:
+        InvalidInputError: it has other channels, or makes video or other latents.
     """
-    out: dict[str, Tensor] = {}
-    for key, value in state.items():
-        if key.startswith("quant_conv."):
-            continue
-        new = _convert_key(key, levels)
-        if ".mid.attn_1." in new and new.endswith("weight") and value.dim() == 2:
-            value = value[:, :, None, None]
-        out[new] = value
-    if "quant_conv.weight" in state:
-        q_weight = state["quant_conv.weight"].double().flatten(1)
-        weight, bias = out["encoder.conv_out.weight"], out["encoder.conv_out.bias"]
-        folded = torch.einsum("oi,ichw->ochw", q_weight, weight.double())
-        out["encoder.conv_out.weight"] = folded.to(weight.dtype)
-        out["encoder.conv_out.bias"] = (
-            q_weight @ bias.double() + state["quant_conv.bias"].double()
-        ).to(bias.dtype)
-    return out
+    channels, dims = getattr(vae, "latent_channels", None), getattr(vae, "latent_dim", None)
+    if getattr(vae, "first_stage_model", None) is None:
+        raise InvalidInputError("vae is empty; connect the VAE output of GenXD Load Model.")
+    if (channels, dims) != (_LATENT_CHANNELS, 2):
+        raise InvalidInputError(
+            f"vae makes latents of {channels} channels and {dims} dimensions, which is another "
+            f"model's; expected {_LATENT_CHANNELS} and 2. Use GenXD's own or Stable Video "
+            "Diffusion's (GenXD Load Model)."
+        )
+    factor = vae.spacial_compression_encode()
+    if factor != _PIXELS_PER_LATENT:
+        raise InvalidInputError(
+            f"vae has one latent for {factor} pixels, expected {_PIXELS_PER_LATENT}; use GenXD's "
+            "own or Stable Video Diffusion's (GenXD Load Model)."
+        )
 
 
-def _convert_key(key: str, levels: int) -> str:
-    key = re.sub(r"mid_block\.resnets\.(\d+)\.", lambda m: f"mid.block_{int(m[1]) + 1}.", key)
-    key = re.sub(r"down_blocks\.(\d+)\.resnets\.(\d+)\.", r"down.\1.block.\2.", key)
-    key = re.sub(r"down_blocks\.(\d+)\.downsamplers\.0\.", r"down.\1.downsample.", key)
-    key = re.sub(
-        r"up_blocks\.(\d+)\.resnets\.(\d+)\.",
-        lambda m: f"up.{levels - 1 - int(m[1])}.block.{m[2]}.",
-        key,
-    )
-    key = re.sub(
-        r"up_blocks\.(\d+)\.upsamplers\.0\.",
-        lambda m: f"up.{levels - 1 - int(m[1])}.upsample.",
-        key,
-    )
-    if "mid_block.attentions.0." in key:
-        head, tail = key.split("mid_block.attentions.0.")
-        name, leaf = tail.rsplit(".", 1)
-        return f"{head}mid.attn_1.{_NAMES[name]}.{leaf}"
-    if ".temporal_res_block." in key:
-        head, tail = key.split("temporal_res_block.")
-        name, leaf = tail.rsplit(".", 1)
-        return f"{head}time_stack.{_TIME[name]}.{leaf}"
-    for old, new in (
-        ("spatial_res_block.", ""),
-        ("time_mixer.mix_factor", "mix_factor"),
-        ("decoder.time_conv_out.", "decoder.conv_out.time_mix_conv."),
-        ("conv_shortcut", "nin_shortcut"),
-        ("conv_norm_out", "norm_out"),
-    ):
-        key = key.replace(old, new)
-    return key
-
-
-def _build_vae(
-    config: dict[str, Any], state: dict[str, Tensor], file: Path, dtype: torch.dtype | None
+def _build(
+    layout: VAELayout, file: Path, dtype: torch.dtype | None, disable_dynamic: bool
 ) -> comfy.sd.VAE:
     management = comfy.model_management
-    with _without_warnings():
+    with _without_message("No VAE weights detected"):
         vae = comfy.sd.VAE(sd={})  # sets every default and returns before it builds a network
-    widths = config["widths"]
+    network = _network(layout)
+    vae.downscale_ratio = vae.upscale_ratio = 2 ** (len(layout.widths) - 1)
+    vae.device = management.vae_device()
+    vae.vae_dtype = dtype or management.vae_dtype(vae.device, vae.working_dtypes)
+    network.to(vae.vae_dtype)
+    _load_strictly(network, layout, file)
+    vae.first_stage_model = network
+    management.archive_model_dtypes(network)
+    vae.output_device = management.intermediate_device()
+    patchers = comfy.model_patcher
+    kind = patchers.ModelPatcher if disable_dynamic else patchers.CoreModelPatcher
+    vae.patcher = kind(
+        network, load_device=vae.device, offload_device=management.vae_offload_device()
+    )
+    vae.model_size()
+    return vae
+
+
+def _network(layout: VAELayout) -> nn.Module:
+    base = layout.widths[0]
     shared = {
         "double_z": True,
-        "z_channels": 4,
+        "z_channels": _LATENT_CHANNELS,
         "resolution": 256,
         "in_channels": 3,
         "out_ch": 3,
-        "ch": widths[0],
-        "ch_mult": [width // widths[0] for width in widths],
-        "num_res_blocks": config["layers"],
+        "ch": base,
+        "ch_mult": [width // base for width in layout.widths],
+        "num_res_blocks": layout.layers,
         "attn_resolutions": [],
         "dropout": 0.0,
     }
-    network = comfy.ldm.models.autoencoder.AutoencodingEngine(
+    network: nn.Module = comfy.ldm.models.autoencoder.AutoencodingEngine(
         regularizer_config={"target": "comfy.ldm.models.autoencoder.DiagonalGaussianRegularizer"},
         encoder_config={
             "target": "comfy.ldm.modules.diffusionmodules.model.Encoder",
@@ -193,80 +190,106 @@ def _build_vae(
             "target": "comfy.ldm.modules.temporal_ae.VideoDecoder",
             "params": {**shared, "video_kernel_size": [3, 1, 1], "alpha": 0.0},
         },
-    ).eval()
-    vae.device = management.vae_device()
-    vae.vae_dtype = dtype or management.vae_dtype(vae.device, vae.working_dtypes)
-    network.to(vae.vae_dtype)
-    if config["layers"] == 1:
-        state = {**state, **_identity_middle(network, state)}
-    _load_strictly(network, state, file)
-    vae.first_stage_model = network
-    management.archive_model_dtypes(network)
-    vae.output_device = management.intermediate_device()
-    vae.patcher = comfy.model_patcher.CoreModelPatcher(
-        network, load_device=vae.device, offload_device=management.vae_offload_device()
     )
-    vae.model_size()
-    return vae
+    return network.eval()
 
 
-def _identity_middle(network: torch.nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """With one layer a block, diffusers' decoder has one middle block and skips its attention;
-    ComfyUI's has two and applies it: zero outputs make both of these the identity."""
-    own = network.state_dict()
-    prefixes = ("decoder.mid.block_2.", "decoder.mid.attn_1.proj_out.")
-    return {k: torch.zeros_like(v) for k, v in own.items() if k.startswith(prefixes)}
-
-
-def _load_strictly(network: torch.nn.Module, state: dict[str, Tensor], file: Path) -> None:
+def _load_strictly(network: nn.Module, layout: VAELayout, file: Path) -> None:
+    zeros = {
+        key: torch.zeros_like(value)
+        for key, value in network.state_dict().items()
+        if key.startswith(layout.zeroed)
+    }
     try:
-        missing, unexpected = network.load_state_dict(state, strict=False)
+        missing, unexpected = network.load_state_dict({**layout.state, **zeros}, strict=False)
     except RuntimeError as error:
         raise WeightsError(f"{file}: the VAE's shapes do not fit: {error}") from error
     if missing or unexpected:
+        told = (
+            f"{len(keys)} tensors {what} ({', '.join(keys[:10])}{', ...' if keys[10:] else ''})"
+            for what, keys in (("missing", missing), ("left over", unexpected))
+            if keys
+        )
         raise WeightsError(
-            f"{file} does not hold a whole GenXD VAE: {len(missing)} tensors missing "
-            f"({', '.join(missing[:10])}), {len(unexpected)} left over "
-            f"({', '.join(unexpected[:10])})."
+            f"{file} does not hold a whole GenXD VAE: {'; '.join(told)}. Download or copy it again."
         )
 
 
 @contextmanager
-def _without_warnings() -> Any:
-    import logging
+def _without_message(text: str) -> Iterator[None]:
+    """Keep one expected message of ComfyUI's out of the log."""
 
-    previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    def other(record: logging.LogRecord) -> bool:
+        return text not in record.getMessage()
+
+    logger = logging.getLogger()  # ComfyUI logs on the root
+    logger.addFilter(other)
     try:
         yield
     finally:
-        logging.disable(previous)
+        logger.removeFilter(other)
 
 
-def decode_frames(vae: comfy.sd.VAE, samples: Tensor, frames_per_chunk: int) -> Tensor:
+def encode_pictures(vae: comfy.sd.VAE, pictures: Tensor) -> Tensor:
+    """Encode pictures to latents in VAE units (the posterior's mode).
+
+    One by one: ComfyUI splits a batch by free memory, which must not change the result.
+
+    Args:
+        vae: see `check_vae`.
+        pictures: (K, H, W, 3) in [0, 1].
+
+    Returns:
+        (K, 4, h, w) float32 on the CPU.
+
+    Raises:
+        InvalidInputError: the latents are not finite.
+    """
+    encoded = []
+    bar = comfy.utils.ProgressBar(len(pictures))
+    for picture in pictures:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        encoded.append(vae.encode(picture[None]).float().cpu())
+        bar.update(1)
+    latents = torch.cat(encoded)
+    if not bool(latents.isfinite().all()):
+        raise InvalidInputError(
+            f"vae gave values that are not finite (NaN or infinity) in {vae.vae_dtype}; start "
+            "ComfyUI with --fp32-vae or --bf16-vae."
+        )
+    return latents
+
+
+def decode_frames(
+    vae: comfy.sd.VAE, samples: Tensor, *, frames_per_chunk: int = 0, frames_per_clip: int = 0
+) -> Tensor:
     """Decode latents a fixed number of frames at a time.
 
     ComfyUI's own decode chooses that number by free memory, and its tiled one takes frames one by
     one; the temporal decoder mixes what it sees together, so that the result would depend on it.
 
     Args:
-        vae: any 2-D or temporal VAE.
+        vae: see `check_vae`.
         samples: (F, 4, h, w) latents in VAE units.
-        frames_per_chunk: frames decoded together; 0 for all.
+        frames_per_chunk: frames decoded together; 0 for all of a clip.
+        frames_per_clip: where one clip of the batch ends and the next begins; 0 for one clip.
 
     Returns:
         (F, H, W, 3) pictures in [0, 1] on ComfyUI's intermediate device.
     """
     management = comfy.model_management
-    chunk = frames_per_chunk or len(samples)
-    needed = vae.memory_used_decode(samples.shape, vae.vae_dtype) * chunk
+    clips = samples.split(frames_per_clip or len(samples))
+    chunks = [chunk for clip in clips for chunk in clip.split(frames_per_chunk or len(clip))]
+    longest = max(len(chunk) for chunk in chunks)
+    needed = vae.memory_used_decode(samples.shape, vae.vae_dtype) * longest
     management.load_models_gpu([vae.patcher], memory_required=needed)
     bar = comfy.utils.ProgressBar(len(samples))
     pictures: list[Tensor] = []
-    for part in samples.split(chunk):
+    for chunk in chunks:
         management.throw_exception_if_processing_interrupted()
-        decoded = vae.first_stage_model.decode(part.to(vae.device, vae.vae_dtype))
+        with management.cuda_device_context(vae.device):
+            decoded = vae.first_stage_model.decode(chunk.to(vae.device, vae.vae_dtype))
         picture = vae.process_output(decoded.float()).to(management.intermediate_device())
         pictures.append(picture.movedim(1, -1))
-        bar.update(len(part))
+        bar.update(len(chunk))
     return torch.cat(pictures)

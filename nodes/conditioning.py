@@ -13,9 +13,10 @@ from ..genxd_core.fitting import FitRecord
 from ..genxd_core.model.conditioning import MODES, check_indices, mode_indicator
 from ..genxd_core.model.motion_strength import gamma_to_motion_strength
 from ..genxd_core.sizes import check_size
-from ._checks import check_images, named_errors, parse_indices
+from ._checks import check_images, checked, parse_indices
 from ._types import CamerasSocket, FitSocket
 from .comfy_model import condition_values
+from .comfy_vae import check_vae, encode_pictures
 
 __all__ = ["NODES", "GenXDConditionViews", "GenXDSetMotionStrength"]
 
@@ -40,10 +41,11 @@ class GenXDConditionViews(io.ComfyNode):
             "are what the sampler generates.",
             search_aliases=["genxd conditioning", "image to video", "novel views", "i2v", "4d"],
             inputs=[
-                io.Vae.Input("vae", tooltip="From GenXD Load Model."),
+                io.Vae.Input("vae", tooltip="The VAE output of GenXD Load Model."),
                 io.Image.Input(
                     "images",
-                    tooltip="One picture for each of the indices, in that order, all of one size.",
+                    tooltip="One picture for each of the indices, in that order, all of one size: "
+                    "typically 256 x 256 pixels, 64 x 64 for genxd-nano.",
                 ),
                 CamerasSocket.Input(
                     "cameras", tooltip="The path: one camera for each frame, typically 12."
@@ -78,27 +80,30 @@ class GenXDConditionViews(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Conditioning.Output(display_name="positive"),
-                io.Conditioning.Output(display_name="negative"),
-                io.Latent.Output(display_name="latent"),
+                io.Conditioning.Output(
+                    display_name="positive", tooltip="Views, rays and motion, for the sampler."
+                ),
+                io.Conditioning.Output(
+                    display_name="negative", tooltip="The same without them, for guidance."
+                ),
+                io.Latent.Output(
+                    display_name="latent",
+                    tooltip="Start for the sampler: the encoded views at their places, masked.",
+                ),
             ],
         )
 
     @classmethod
     def validate_inputs(cls, indices: str | None = None) -> bool | str:
         """What can be said before running."""
-        if indices is None:
-            return True
         try:
-            positions = parse_indices(indices)
+            parse_indices("0" if indices is None else indices)
         except InvalidInputError as error:
             return str(error)
-        if len(set(positions)) < len(positions):
-            return f'indices "{indices}" name a view twice; give each view once.'
         return True
 
     @classmethod
-    @named_errors
+    @checked
     def execute(
         cls,
         vae: Any,
@@ -110,8 +115,12 @@ class GenXDConditionViews(io.ComfyNode):
         fit: FitRecord | None = None,
     ) -> io.NodeOutput:
         """Encode the images and gather what the sampler is told."""
+        check_vae(vae)
         check_images(images)
-        _check_cameras(cameras)
+        if len(cameras) < 2:
+            raise InvalidInputError(
+                f"cameras has {len(cameras)} view; expected at least 2, typically 12."
+            )
         positions = check_indices(parse_indices(indices), len(cameras))
         if len(images) != len(positions):
             raise InvalidInputError(
@@ -119,11 +128,10 @@ class GenXDConditionViews(io.ComfyNode):
                 f"{len(positions)} positions; give one position for each picture."
             )
         height, width = images.shape[1:3]
-        check_size(height, width, multiple=8)
+        _check_size(height, width)
         if fit is not None:
             _check_fit(cameras, fit, height, width)
-        # One by one: a batch may be split by free memory, which must not change the result.
-        encoded = torch.cat([vae.encode(image[None, :, :, :3]) for image in images]).float().cpu()
+        encoded = encode_pictures(vae, images[..., :3].clamp(0.0, 1.0))
         samples = torch.zeros(len(cameras), *encoded.shape[1:])
         mask = torch.zeros(len(cameras))
         samples[list(positions)], mask[list(positions)] = encoded, 1.0
@@ -141,20 +149,20 @@ class GenXDConditionViews(io.ComfyNode):
         return io.NodeOutput(
             [[blank, positive]],
             [[blank.clone(), negative]],
-            {"samples": samples.clone(), "noise_mask": to_generate},
+            {
+                "samples": samples.clone(),
+                "noise_mask": to_generate,
+                # For GenXD Decode Views, which must not mix clips of a repeated latent.
+                "genxd_frames_per_clip": len(cameras),
+            },
         )
 
 
-def _check_cameras(cameras: Cameras | None) -> None:
-    if cameras is None:
-        raise InvalidInputError(
-            "cameras is empty; connect a camera path (GenXD Fit Views passes one on only when it "
-            "was given one)."
-        )
-    if len(cameras) < 2:
-        raise InvalidInputError(
-            f"cameras has {len(cameras)} view; expected at least 2, typically 12."
-        )
+def _check_size(height: int, width: int) -> None:
+    try:
+        check_size(height, width, multiple=8)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"images: {error}") from error
 
 
 def _check_fit(cameras: Cameras, fit: FitRecord, height: int, width: int) -> None:
@@ -185,7 +193,9 @@ class GenXDSetMotionStrength(io.ComfyNode):
             description="Changes how much objects move, without encoding the images again.",
             search_aliases=["motion bucket", "motion strength", "gamma"],
             inputs=[
-                io.Conditioning.Input("positive", tooltip="From GenXD Condition Views."),
+                io.Conditioning.Input(
+                    "positive", tooltip="The positive output of GenXD Condition Views."
+                ),
                 io.Float.Input(
                     "motion_strength",
                     default=0.5,
@@ -203,11 +213,15 @@ class GenXDSetMotionStrength(io.ComfyNode):
                     "0 to 5, and is converted.",
                 ),
             ],
-            outputs=[io.Conditioning.Output(display_name="positive")],
+            outputs=[
+                io.Conditioning.Output(
+                    display_name="positive", tooltip="The same with the new strength."
+                )
+            ],
         )
 
     @classmethod
-    @named_errors
+    @checked
     def execute(cls, positive: list[Any], motion_strength: float, unit: str) -> io.NodeOutput:
         """Replace the strength."""
         value = motion_strength
@@ -217,7 +231,9 @@ class GenXDSetMotionStrength(io.ComfyNode):
             raise InvalidInputError(
                 "positive was not made for GenXD; connect GenXD Condition Views' positive output."
             )
-        changed = [[tensor, {**entry, "genxd_motion_strength": value}] for tensor, entry in positive]
+        changed = [
+            [tensor, {**entry, "genxd_motion_strength": value}] for tensor, entry in positive
+        ]
         return io.NodeOutput(changed)
 
 

@@ -9,15 +9,16 @@ from comfy_api.latest import io
 from ..genxd_core.assets import NANO
 from ..genxd_core.errors import WeightsError
 from ..genxd_core.model.weights import find_unet_file
-from ._checks import named_errors
+from ._checks import checked
 from .comfy_model import load_genxd_model
-from .comfy_vae import load_genxd_vae
+from .comfy_vae import find_vae_file, load_genxd_vae
 
 __all__ = ["NODES", "GenXDLoadModel"]
 
 NANO_NAME = "genxd-nano (built in)"
 BESIDE_MODEL = "beside the model"
 _FOLDER = "genxd"
+_SUFFIX = ".safetensors"
 _DTYPES = {
     "default": None,
     "fp32": torch.float32,
@@ -35,24 +36,26 @@ folder_paths.add_model_folder_path(
 def _entries() -> dict[str, Path]:
     """What can be chosen: name, with "/" on every platform, to file or folder."""
     found: dict[str, Path] = {NANO_NAME: NANO}
-    for root in map(Path, folder_paths.get_folder_paths(_FOLDER)):
-        if not root.is_dir():
+    for name in folder_paths.get_filename_list(_FOLDER):
+        path = folder_paths.get_full_path(_FOLDER, name)
+        if path is None or not name.endswith(_SUFFIX):
             continue
-        folders = sorted({file.parent.parent for file in root.rglob("unet/*.safetensors")})
-        for folder in folders:
-            found[folder.relative_to(root).as_posix() or root.name] = folder
-        for file in sorted(root.rglob("*.safetensors")):
-            if not any(folder in file.parents for folder in folders):
-                found[file.relative_to(root).as_posix()] = file
+        file, relative = Path(path), Path(name)
+        if relative.parent.name == "unet":
+            # A folder in the released layout; right in models/genxd it has no name of its own.
+            folder = relative.parent.parent
+            found[folder.as_posix() if folder.name else _FOLDER] = file.parent.parent
+        elif relative.parent.name != "vae":
+            found[relative.as_posix()] = file
     for name in folder_paths.get_filename_list("diffusion_models"):
         path = folder_paths.get_full_path("diffusion_models", name)
-        if path and name.endswith(".safetensors"):
+        if path and name.endswith(_SUFFIX):
             found.setdefault(Path(name).as_posix(), Path(path))
     return found
 
 
 def _vae_entries() -> dict[str, Path]:
-    names = folder_paths.get_filename_list("vae")
+    names = [n for n in folder_paths.get_filename_list("vae") if n.endswith(_SUFFIX)]
     paths = {Path(n).as_posix(): folder_paths.get_full_path("vae", n) for n in names}
     return {name: Path(path) for name, path in paths.items() if path}
 
@@ -94,43 +97,48 @@ class GenXDLoadModel(io.ComfyNode):
                     "GenXD's VAE is Stable Video Diffusion's; it is converted on loading.",
                 ),
             ],
-            outputs=[io.Model.Output(display_name="MODEL"), io.Vae.Output(display_name="VAE")],
+            outputs=[
+                io.Model.Output(
+                    display_name="MODEL", tooltip="For the sampler, LoRA loaders and model patches."
+                ),
+                io.Vae.Output(
+                    display_name="VAE", tooltip="For GenXD Condition Views and GenXD Decode Views."
+                ),
+            ],
         )
 
     @classmethod
     def fingerprint_inputs(cls, model: str, weight_dtype: str, vae: str) -> str:
         """Run again when the file has changed."""
-        path = _entries().get(model)
+        stamps = []
         try:
-            stamp = find_unet_file(path).stat().st_mtime_ns if path else 0
-        except WeightsError:
-            stamp = 0
-        return f"{model}:{weight_dtype}:{vae}:{stamp}"
+            path = _entries()[model]
+            for file in (find_unet_file(path), find_vae_file(_vae_path(path, model, vae))):
+                stamps.append(file.stat().st_mtime_ns)
+        except (KeyError, OSError, WeightsError):
+            pass  # running tells what is wrong
+        return f"{model}:{weight_dtype}:{vae}:{stamps}"
 
     @classmethod
-    @named_errors
+    @checked
     def execute(cls, model: str, weight_dtype: str, vae: str) -> io.NodeOutput:
         """Load both."""
-        path = _entries().get(model)
-        if path is None:
-            raise WeightsError(f'model "{model}" is no longer there; refresh and choose another.')
+        path = _entries()[model]
+        vae_path = _vae_path(path, model, vae)
         patcher = load_genxd_model(path, {"dtype": _DTYPES[weight_dtype]})
-        return io.NodeOutput(patcher, load_genxd_vae(_vae_path(path, model, vae)))
+        return io.NodeOutput(patcher, load_genxd_vae(vae_path))
 
 
 def _vae_path(model_path: Path, model: str, vae: str) -> Path:
     if vae != BESIDE_MODEL:
-        chosen = _vae_entries().get(vae)
-        if chosen is None:
-            raise WeightsError(f'vae "{vae}" is no longer there; refresh and choose another.')
-        return chosen
+        return _vae_entries()[vae]
     unet = find_unet_file(model_path)
-    for folder in (unet.parent / "vae", unet.parent.parent / "vae"):
-        if folder.is_dir():
-            return folder
+    home = unet.parent.parent if unet.parent.name == "unet" else unet.parent
+    if (home / "vae").is_dir():
+        return home / "vae"
     raise WeightsError(
         f'vae is "{BESIDE_MODEL}", but "{model}" has no vae folder beside it; choose a file in '
-        "models/vae (Stable Video Diffusion's VAE)."
+        "models/vae (Stable Video Diffusion's VAE), or put the model's vae folder there."
     )
 
 

@@ -6,8 +6,8 @@ import torch
 from comfy_api.latest import io
 
 from ..genxd_core.errors import InvalidInputError
-from ._checks import named_errors
-from .comfy_vae import decode_frames
+from ._checks import checked
+from .comfy_vae import check_vae, decode_frames
 
 __all__ = ["NODES", "GenXDDecodeViews"]
 
@@ -26,8 +26,8 @@ class GenXDDecodeViews(io.ComfyNode):
             "sees together, so how many that are is your choice here and not the free memory's.",
             search_aliases=["vae decode", "video decode", "decode frames"],
             inputs=[
-                io.Latent.Input("samples", tooltip="From the sampler."),
-                io.Vae.Input("vae", tooltip="From GenXD Load Model."),
+                io.Latent.Input("samples", tooltip="The sampler's latent output."),
+                io.Vae.Input("vae", tooltip="The VAE output of GenXD Load Model."),
                 io.Int.Input(
                     "frames_per_chunk",
                     default=0,
@@ -38,15 +38,18 @@ class GenXDDecodeViews(io.ComfyNode):
                     "paths.",
                 ),
             ],
-            outputs=[io.Image.Output(display_name="images")],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="All frames, in the path's order.")
+            ],
         )
 
     @classmethod
-    @named_errors
+    @checked
     def execute(cls, samples: dict[str, Any], vae: Any, frames_per_chunk: int) -> io.NodeOutput:
         """Decode."""
+        check_vae(vae)
         latents: torch.Tensor = samples["samples"]
-        if latents.dim() != 4 or latents.shape[1] != 4:
+        if latents.dim() != 4 or latents.shape[1] != 4 or 0 in latents.shape:
             raise InvalidInputError(
                 f"samples has shape {tuple(latents.shape)}; expected (frames, 4, height, width), "
                 "as GenXD's latents are."
@@ -56,7 +59,13 @@ class GenXDDecodeViews(io.ComfyNode):
                 "samples holds values that are not finite (NaN or infinity): sampling failed. "
                 "Another weight_dtype (bf16 or fp32) or a lower cfg usually helps."
             )
-        return io.NodeOutput(decode_frames(vae, latents, frames_per_chunk))
+        pictures = decode_frames(
+            vae,
+            latents,
+            frames_per_chunk=frames_per_chunk,
+            frames_per_clip=int(samples.get("genxd_frames_per_clip", 0)),
+        )
+        return io.NodeOutput(pictures)
 
 
 NODES = [GenXDDecodeViews]

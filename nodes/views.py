@@ -5,9 +5,9 @@ from comfy_api.latest import io
 
 from ..genxd_core.cameras.cameras import Cameras
 from ..genxd_core.errors import InvalidInputError
-from ..genxd_core.fitting import FitRecord, fit_cameras, fit_views, unfit_views
-from ..genxd_core.sizes import check_size
-from ._checks import check_images, named_errors
+from ..genxd_core.fitting import FitMode, FitRecord, fit_cameras, fit_views, unfit_views
+from ..genxd_core.sizes import nearest_sizes
+from ._checks import check_images, check_mask, checked
 from ._convert import image_to_views, mask_to_maps, views_to_image
 from ._types import CamerasSocket, FitSocket
 
@@ -28,7 +28,9 @@ class GenXDFitViews(io.ComfyNode):
             "cameras' focal lengths with them. Transparent parts become white, padding black.",
             search_aliases=["resize", "crop", "pad", "prepare image", "genxd resize"],
             inputs=[
-                io.Image.Input("images", tooltip="Pictures of one size, each a view to condition."),
+                io.Image.Input(
+                    "images", tooltip="Pictures of one size, in pixels, each a view to condition."
+                ),
                 io.Int.Input(
                     "width",
                     default=256,
@@ -50,8 +52,8 @@ class GenXDFitViews(io.ComfyNode):
                     "mode",
                     options=["crop", "pad"],
                     default="crop",
-                    tooltip="crop fills the picture and cuts off what stands over; pad keeps "
-                    "everything and adds black bars.",
+                    tooltip="crop (typical) fills the picture and cuts off what stands over; pad "
+                    "keeps everything and adds black bars.",
                 ),
                 io.Mask.Input(
                     "mask",
@@ -80,7 +82,7 @@ class GenXDFitViews(io.ComfyNode):
                     step=8,
                     advanced=True,
                     tooltip="Width and height must be multiples of this many pixels: 64 for the "
-                    "released model, 32 for genxd-nano.",
+                    "released model, 16 for genxd-nano.",
                 ),
                 io.Float.Input(
                     "background",
@@ -89,24 +91,31 @@ class GenXDFitViews(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     advanced=True,
-                    tooltip="Grey level behind transparent parts, 0 to 1. The model expects white, 1.",
+                    tooltip="Grey level behind transparent parts, 0 to 1; the model expects white, "
+                    "1.",
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="images"),
-                CamerasSocket.Output(display_name="cameras"),
-                FitSocket.Output(display_name="fit"),
+                io.Image.Output(
+                    display_name="images", tooltip="The fitted pictures, width x height pixels."
+                ),
+                CamerasSocket.Output(
+                    display_name="cameras", tooltip="The path for the fitted pictures, if one came."
+                ),
+                FitSocket.Output(
+                    display_name="fit", tooltip="How it was done, for GenXD Unfit Views."
+                ),
             ],
         )
 
     @classmethod
-    @named_errors
+    @checked
     def execute(
         cls,
         images: torch.Tensor,
         width: int,
         height: int,
-        mode: str,
+        mode: FitMode,
         mask_is: str,
         multiple: int,
         background: float,
@@ -115,25 +124,41 @@ class GenXDFitViews(io.ComfyNode):
     ) -> io.NodeOutput:
         """Fit pictures and path."""
         check_images(images)
-        check_size(height, width, multiple=multiple)
-        alpha = _alpha(images, mask, mask_is)
+        for name, pixels in (("width", width), ("height", height)):
+            _check_multiple(name, pixels, multiple)
         fitted = fit_views(
-            image_to_views(images), None, (height, width), mode=mode, background=background,
-            alpha=alpha,
+            image_to_views(images),
+            None,
+            (height, width),
+            mode=mode,
+            background=background,
+            alpha=_alpha(images, mask, mask_is),
         )
         path = None if cameras is None else fit_cameras(cameras, fitted.record)
         return io.NodeOutput(views_to_image(fitted.images), path, fitted.record)
 
 
+def _check_multiple(name: str, pixels: int, multiple: int) -> None:
+    if pixels % multiple:
+        good = " or ".join(map(str, nearest_sizes(pixels, multiple)))
+        raise InvalidInputError(
+            f"{name} is {pixels}, which is no multiple of {multiple} (the input multiple: 64 for "
+            f"the released model, 16 for genxd-nano). Nearest: {good}."
+        )
+
+
 def _alpha(images: torch.Tensor, mask: torch.Tensor | None, mask_is: str) -> torch.Tensor | None:
+    """How opaque every pixel is, (V, 1, H, W); None where nothing is transparent."""
     if mask is None:
-        return image_alpha(images)
+        return _own_alpha(images)
+    check_mask(mask)
     maps = mask_to_maps(mask)
     if maps.shape[-2:] != images.shape[1:3]:
-        if float(maps.abs().max()) == 0.0 and tuple(maps.shape[-2:]) == (64, 64):
-            return image_alpha(images)  # what LoadImage gives for a picture without transparency
+        stand_in = tuple(maps.shape[-2:]) == (64, 64) and not bool(maps.any())
+        if stand_in and mask_is == "transparency":
+            return _own_alpha(images)  # what LoadImage gives for a picture without transparency
         raise InvalidInputError(
-            f"mask is {maps.shape[-1]}x{maps.shape[-2]}, but the pictures are "
+            f"mask is {maps.shape[-1]}x{maps.shape[-2]}, but images are "
             f"{images.shape[2]}x{images.shape[1]}; connect the mask of the same pictures."
         )
     if len(maps) not in (1, len(images)):
@@ -141,16 +166,16 @@ def _alpha(images: torch.Tensor, mask: torch.Tensor | None, mask_is: str) -> tor
             f"mask has {len(maps)} frames for {len(images)} pictures; give one, or one each."
         )
     opaque = maps if mask_is == "object" else 1.0 - maps
-    if float(opaque.max()) <= 0.0:
-        raise InvalidInputError(
-            f'mask with mask_is "{mask_is}" leaves nothing of the pictures; it is empty, or '
-            "mask_is should be the other choice."
-        )
-    return opaque.expand(len(images), -1, -1, -1)
+    for number, one in enumerate(opaque):
+        if float(one.max()) <= 0.0:
+            raise InvalidInputError(
+                f'mask {number} with mask_is "{mask_is}" leaves nothing of the picture: it is '
+                "empty, or mask_is should be the other choice."
+            )
+    return opaque.clamp(0.0, 1.0).expand(len(images), -1, -1, -1)
 
 
-def image_alpha(images: torch.Tensor) -> torch.Tensor | None:
-    """The fourth channel of an IMAGE, if it has one."""
+def _own_alpha(images: torch.Tensor) -> torch.Tensor | None:
     return images[..., 3:4].movedim(-1, 1) if images.shape[-1] == 4 else None
 
 
@@ -171,14 +196,23 @@ class GenXDUnfitViews(io.ComfyNode):
                 io.Image.Input("images", tooltip="Generated views, of the fitted size."),
                 FitSocket.Input("fit", tooltip="The fit output of GenXD Fit Views."),
             ],
-            outputs=[io.Image.Output(display_name="images")],
+            outputs=[
+                io.Image.Output(
+                    display_name="images", tooltip="Without padding, at the original resolution."
+                )
+            ],
         )
 
     @classmethod
-    @named_errors
+    @checked
     def execute(cls, images: torch.Tensor, fit: FitRecord) -> io.NodeOutput:
         """Undo the fit."""
         check_images(images)
+        if tuple(images.shape[1:3]) != fit.size:
+            raise InvalidInputError(
+                f"images are {images.shape[2]}x{images.shape[1]}, but fit was made for "
+                f"{fit.size[1]}x{fit.size[0]}; connect the generated views of that size."
+            )
         return io.NodeOutput(views_to_image(unfit_views(image_to_views(images), fit)))
 
 

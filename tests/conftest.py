@@ -9,10 +9,11 @@ import os
 import pytest
 import torch
 
+import tests.typechecker  # the import hook looks it up as an attribute of `tests`
 from tests.host.browser_fixtures import browser, page, page_errors
 from tests.host.comfy_fixtures import comfy_root, host, server
 
-__all__ = ["browser", "comfy_root", "host", "page", "page_errors", "server"]
+__all__ = ["browser", "comfy_root", "host", "page", "page_errors", "server", "tests"]
 
 # The host warns about matters of its own; a warning from our own code still fails.
 HOST_WARNINGS = ("default", "error:::.*ComfyUI-GenXD.*")

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from .files import write_atomically
+from genxd_core.files import write_atomically
 
 __all__ = ["load_checkpoint", "save_checkpoint"]
 

@@ -62,8 +62,10 @@ class RunConfig:
         steps: optimiser steps.
         frames_per_step: frames in a micro-batch: clips x frames per clip.
         clip_lengths: frames per clip; each micro-batch draws one.
-        peak_lr: after the warm-up; falls along a cosine to ``final_lr``.
-        final_lr: at the last step.
+        optimizer: "adamw", or "muon" (with AdamW for norms, biases, first and last layers).
+        peak_lr: of AdamW after the warm-up; falls along a cosine to ``final_lr_share`` of it.
+        muon_lr: likewise, of Muon.
+        final_lr_share: of the peak, at the last step.
         warmup: steps.
         weight_decay: of AdamW.
         accumulate: micro-batches a step.
@@ -85,8 +87,10 @@ class RunConfig:
     steps: int = 1000
     frames_per_step: int = 72
     clip_lengths: tuple[int, ...] = (12,)
+    optimizer: str = "adamw"
     peak_lr: float = 5e-5
-    final_lr: float = 0.0
+    muon_lr: float = 0.02
+    final_lr_share: float = 0.0
     warmup: int = 100
     weight_decay: float = 1e-2
     accumulate: int = 1
@@ -107,6 +111,8 @@ class RunConfig:
                 f"frames_per_step is {self.frames_per_step}, expected at least the longest of "
                 f"clip_lengths {self.clip_lengths}."
             )
+        if self.optimizer not in ("adamw", "muon"):
+            raise InvalidInputError(f"optimizer is {self.optimizer!r}, expected 'adamw' or 'muon'.")
         if self.mixed_precision not in ("no", "fp16", "bf16"):
             raise InvalidInputError(
                 f"mixed_precision is {self.mixed_precision!r}, expected 'no', 'fp16' or 'bf16'."

@@ -1,15 +1,15 @@
 """A finished run as a model folder in the released layout, in half precision."""
 
-import hashlib
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from .files import write_atomically
+from genxd_core.files import write_atomically, write_checksums
 
-__all__ = ["SCHEDULER", "export_model", "sha256"]
+__all__ = ["SCHEDULER", "export_model"]
 
 _FILE_NAME = "diffusion_pytorch_model.safetensors"
 
@@ -31,7 +31,7 @@ SCHEDULER = {
 }
 
 
-def export_model(unet: Path, vae: Path, out: Path) -> dict[str, str]:
+def export_model(unet: Path, vae: Path, out: Path) -> Path:
     """Write ``unet/ vae/ scheduler/`` and a file of checksums.
 
     Args:
@@ -40,29 +40,16 @@ def export_model(unet: Path, vae: Path, out: Path) -> dict[str, str]:
         out: the model folder.
 
     Returns:
-        SHA-256 of each weights file, by its path within ``out``.
+        The list of checksums, ``SHA256SUMS``.
     """
-    sums: dict[str, str] = {}
     for name, source in (("unet", unet), ("vae", vae)):
         target = out / name / _FILE_NAME
         tensors = {key: value.half() for key, value in load_file(source / _FILE_NAME).items()}
         config = json.loads((source / "config.json").read_text(encoding="utf-8"))
         meta = {"genxd_config": json.dumps(config)} if name == "unet" else {}
-        write_atomically(target, lambda p, t=tensors, m=meta: save_file(t, p, metadata=m))
+        write_atomically(target, partial(save_file, tensors, metadata=meta))
         shutil.copyfile(source / "config.json", out / name / "config.json")
-        sums[f"{name}/{_FILE_NAME}"] = sha256(target)
     scheduler = out / "scheduler" / "scheduler_config.json"
     scheduler.parent.mkdir(parents=True, exist_ok=True)
     scheduler.write_text(json.dumps(SCHEDULER, indent=2) + "\n", encoding="utf-8")
-    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
-    (out / "SHA256SUMS").write_text(lines, encoding="utf-8")
-    return sums
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return write_checksums(out)

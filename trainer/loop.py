@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import Tensor
 
+from genxd_core.files import write_atomically
 from genxd_core.model.unet import GenXDUNet
 from genxd_core.model.weights import load_unet
 
@@ -19,7 +20,7 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .config import RunConfig
 from .data import ClipStore, draw_batch
 from .ema import WeightAverage
-from .files import write_atomically
+from .optim import cosine, muon_and_adam, set_rates
 from .step import batch_loss
 
 __all__ = ["train"]
@@ -33,22 +34,20 @@ def train(config: RunConfig) -> Path:
     accelerator = Accelerator(mixed_precision=config.mixed_precision)
     unet = _build_network(config)
     unet.enable_gradient_checkpointing(config.gradient_checkpointing)
-    optimizer = torch.optim.AdamW(
-        unet.parameters(), lr=config.peak_lr, weight_decay=config.weight_decay
-    )
+    optimizers = build_optimizers(unet, config)
     average = WeightAverage(unet, config.ema_half_life)
     rng = torch.Generator().manual_seed(config.seed)
     config.out.mkdir(parents=True, exist_ok=True)
     state_file = config.out / "state.pt"
-    start = _resume(state_file, unet, optimizer, average, rng)
-    model, optimizer = accelerator.prepare(unet, optimizer)
+    start = _resume(state_file, unet, optimizers, average, rng)
+    model, *optimizers = accelerator.prepare(unet, *optimizers)
     store = ClipStore(config.shards)
     (config.out / "run.json").write_text(json.dumps(config.to_dict(), indent=2), encoding="utf-8")
 
     meter = _Meter(config)
     for step in range(start, config.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step)
+        share = cosine(step, config.steps, warmup=config.warmup, last=config.final_lr_share)
+        set_rates(optimizers, share)
         for _ in range(config.accumulate):
             batch = draw_batch(store, config, rng)
             with accelerator.autocast():
@@ -58,23 +57,32 @@ def train(config: RunConfig) -> Path:
         if not math.isfinite(float(loss)):
             raise FloatingPointError(f"the loss is {float(loss)} at step {step}; nothing was saved")
         norm = accelerator.clip_grad_norm_(unet.parameters(), config.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         average.update(unet, step + 1)
         if (step + 1) % config.log_every == 0:
             meter.write(step + 1, float(norm))
-        if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-            _save(state_file, step + 1, unet, optimizer, average, rng)
-            save_weights(config, average.values, step + 1)
             store.refresh()
+        if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+            _save(state_file, step + 1, unet, optimizers, average, rng)
+            save_weights(config, average.values, step + 1)
     return config.out / "unet"
 
 
-def learning_rate(config: RunConfig, step: int) -> float:
-    """Linear warm-up, then a cosine from ``peak_lr`` to ``final_lr``."""
-    ramp = min(1.0, (step + 1) / max(1, config.warmup))
-    fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.steps)))
-    return ramp * (config.final_lr + (config.peak_lr - config.final_lr) * fall)
+def build_optimizers(unet: GenXDUNet, config: RunConfig) -> list[torch.optim.Optimizer]:
+    """The optimisers of a run, with their peak learning rates."""
+    if config.optimizer == "muon":
+        return muon_and_adam(
+            unet.named_parameters(),
+            ends=("conv_in", "conv_out"),
+            muon_lr=config.muon_lr,
+            adam_lr=config.peak_lr,
+            weight_decay=config.weight_decay,
+        )
+    adam = torch.optim.AdamW(unet.parameters(), lr=config.peak_lr, weight_decay=config.weight_decay)
+    adam.param_groups[0]["peak_lr"] = config.peak_lr
+    return [adam]
 
 
 def save_weights(config: RunConfig, values: dict[str, Tensor], step: int) -> None:
@@ -102,7 +110,10 @@ def soften_start_(unet: GenXDUNet) -> None:
     SVD's start (fusion at sigmoid(5)) presumes temporal layers that already work.
     """
     for name, parameter in unet.named_parameters():
-        if name.endswith(("res_block.conv2.weight", "proj_out.weight")) or name == "conv_out.weight":
+        if (
+            name.endswith(("res_block.conv2.weight", "proj_out.weight"))
+            or name == "conv_out.weight"
+        ):
             parameter.zero_()
         if name.endswith("time_mixer.gamma"):
             parameter.zero_()
@@ -112,14 +123,14 @@ def _save(
     path: Path,
     step: int,
     unet: GenXDUNet,
-    optimizer: torch.optim.Optimizer,
+    optimizers: list[torch.optim.Optimizer],
     average: WeightAverage,
     rng: torch.Generator,
 ) -> None:
     state = {
         "step": step,
         "unet": unet.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
         "average": average.values,
         "rng": rng.get_state(),
     }
@@ -129,7 +140,7 @@ def _save(
 def _resume(
     path: Path,
     unet: GenXDUNet,
-    optimizer: torch.optim.Optimizer,
+    optimizers: list[torch.optim.Optimizer],
     average: WeightAverage,
     rng: torch.Generator,
 ) -> int:
@@ -137,7 +148,8 @@ def _resume(
         return 0
     state = load_checkpoint(path)
     unet.load_state_dict(state["unet"])
-    optimizer.load_state_dict(state["optimizer"])
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
     average.values = state["average"]
     rng.set_state(state["rng"])
     _log.info("going on from step %d of %s", state["step"], path)

@@ -115,9 +115,5 @@ def batched_rays(
     centers, directions = camera_rays(
         relative.flatten(0, 1), Ks_norm.flatten(0, 1), height=size[0], width=size[1]
     )
-    moments = torch.linalg.cross(
-        centers[:, :, None, None].expand_as(directions), directions, dim=1
-    )
-    return torch.cat([directions, moments], dim=1).unflatten(0, c2w.shape[:2])
-
-
+    moments = torch.linalg.cross(centers[:, :, None, None].expand_as(directions), directions, dim=1)
+    return torch.cat([directions, moments], dim=1).reshape(*c2w.shape[:2], 6, *size)

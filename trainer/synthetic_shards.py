@@ -9,16 +9,17 @@ second one.
 
 import multiprocessing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from genxd_core.files import write_atomically
 from genxd_core.synthetic import SyntheticClips, make_clips
 from genxd_core.synthetic.motion import motion_strength
-
-from .files import write_atomically
 
 __all__ = ["RenderJob", "encode_shards", "render_shards"]
 
@@ -49,11 +50,11 @@ class RenderJob:
 
 
 def render_shards(job: RenderJob) -> list[Path]:
-    """Render what is missing of a job and return all its shards; killed and restarted, it goes on."""
+    """Render what is missing of a job and return all its shards; a killed job goes on."""
     seeds = range(job.first_seed, job.first_seed + job.clips)
     chunks = [seeds[i : i + job.clips_per_shard] for i in range(0, len(seeds), job.clips_per_shard)]
     paths = [job.out / f"{job.family}_{chunk[0]:09d}.safetensors" for chunk in chunks]
-    todo = [(p, c, job) for p, c in zip(paths, chunks) if not p.exists()]
+    todo = [(p, c, job) for p, c in zip(paths, chunks, strict=True) if not p.exists()]
     if job.workers <= 1:
         for args in todo:
             _render_shard(args)
@@ -81,7 +82,7 @@ def _render_shard(args: tuple[Path, range, RenderJob]) -> None:
         )
     shard = {key: torch.cat([part[key] for part in parts]).contiguous() for key in parts[0]}
     meta = {"family": job.family, "first_seed": str(seeds[0])}
-    write_atomically(path, lambda p: save_file(shard, p, metadata=meta))
+    write_atomically(path, partial(save_file, shard, metadata=meta))
 
 
 def _gamma(clip: SyntheticClips, stride: int) -> Tensor:
@@ -101,7 +102,7 @@ def _gamma(clip: SyntheticClips, stride: int) -> Tensor:
 
 
 def encode_shards(
-    rendered: Path, out: Path, vae: torch.nn.Module, *, device: torch.device | str = "cpu"
+    rendered: Path, out: Path, vae: Any, *, device: torch.device | str = "cpu"
 ) -> int:
     """Encode all rendered shards of a folder that are not encoded yet; returns how many were.
 
@@ -126,6 +127,6 @@ def encode_shards(
                 x = chunk.to(device).float() / 127.5 - 1
                 latents.append((vae.encode(x).latent_dist.mode() * scale).half().cpu())
         shard["latents"] = torch.cat(latents).unflatten(0, (n, v)).contiguous()
-        write_atomically(target, lambda p, shard=shard: save_file(shard, p))
+        write_atomically(target, partial(save_file, shard))
         done += 1
     return done

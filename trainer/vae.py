@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,10 +16,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from .checkpoint import load_checkpoint, save_checkpoint
+from .optim import cosine, muon_and_adam, set_rates
 
 __all__ = ["VAEConfig", "train_vae"]
 
 _log = logging.getLogger(__name__)
+
+# Brightness, red against green, blue against yellow.
+_OPPONENT = ((1 / 3, 1 / 3, 1 / 3), (1.5, -1.5, 0.0), (-0.75, -0.75, 1.5))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +31,7 @@ class VAEConfig:
     """One VAE training run, in two phases.
 
     First an image VAE on random crops, which is cheap; then its decoder becomes the temporal one
-    (temporal layers start as the identity) and both are tuned on whole neighbouring frames.
+    (temporal layers start as the identity) and is tuned on whole neighbouring frames.
 
     Attributes:
         shards: folder of rendered shards (`trainer.synthetic_shards`).
@@ -42,8 +45,11 @@ class VAEConfig:
         crop_size: side of the crops, a multiple of 8.
         clips: clips in a step of the second phase.
         frames: neighbouring frames of each.
-        peak_lr: after the warm-up; falls along a cosine. The second phase has a fifth of it.
+        muon_lr: of the weights of the inner layers, after the warm-up; falls along a cosine. The
+            second phase has a fifth of it.
+        adam_lr: likewise, of everything else.
         kl_weight: of the mean divergence of a latent value, beside the mean error of a pixel.
+        coarse_weight: of the error of means over 8x8 pixels.
         edge_weight: of the error of neighbouring pixels' differences.
         seed: of everything.
         save_every: steps between checkpoints.
@@ -59,9 +65,11 @@ class VAEConfig:
     crop_size: int = 64
     clips: int = 4
     frames: int = 3
-    peak_lr: float = 1e-3
-    kl_weight: float = 3e-4
-    edge_weight: float = 0.2
+    muon_lr: float = 0.02
+    adam_lr: float = 1e-3
+    kl_weight: float = 2e-3
+    coarse_weight: float = 1.0
+    edge_weight: float = 0.1
     seed: int = 0
     save_every: int = 250
 
@@ -78,13 +86,31 @@ def image_vae(widths: tuple[int, ...], layers: int) -> AutoencoderKL:
         scaling_factor=0.18215,
         use_post_quant_conv=False,
     )
-    with torch.no_grad():
-        # Nearly linear and nearly noiseless at first: learns about twice as fast.
-        for name, parameter in vae.named_parameters():
-            if name.endswith("conv2.weight") or "to_out.0.weight" in name:
-                parameter.mul_(0.1)
-        vae.quant_conv.bias[4:] = -4.0
+    _start_nearly_linear_(vae)
     return vae
+
+
+@torch.no_grad()
+def _start_nearly_linear_(vae: AutoencoderKL) -> None:
+    """Initial weights that learn faster: small residual branches, little noise, opposite pairs.
+
+    A pair (s, -s) keeps its mean through a group norm, and silu(s) - silu(-s) = s.
+    """
+    for name, weight in vae.named_parameters():
+        stream = "conv_in" in name or "samplers" in name
+        if name.endswith("conv2.weight") or "to_out.0.weight" in name:
+            weight.mul_(0.1)
+        elif stream and name.endswith("bias"):
+            weight.zero_()
+        elif stream:
+            if "samplers" in name:
+                weight[:, 1::2] = -weight[:, 0::2]
+                weight.mul_(1.5)
+            weight[1::2] = -weight[0::2]
+        elif name.endswith("conv_out.weight"):
+            weight[:, 1::2] = -weight[:, 0::2]
+            weight.mul_(2.0)
+    vae.quant_conv.bias[4:] = -4.0
 
 
 @torch.no_grad()
@@ -136,11 +162,15 @@ def vae_loss(
     temporal = isinstance(vae, AutoencoderKLTemporalDecoder)
     decoded = vae.decode(latents, **({"num_frames": config.frames} if temporal else {})).sample
     error = decoded - images
-    pixel = error.abs().mean()
-    edge = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+    # Colours vary a third as much as brightness: weighted up, else they are learned last or never.
+    seen = torch.einsum("ij,njhw->nihw", error.new_tensor(_OPPONENT), error)
+    pixel = seen.abs().mean()
+    coarse = F.avg_pool2d(seen, 8).abs().mean()
+    edge = seen.diff(dim=-1).abs().mean() + seen.diff(dim=-2).abs().mean()
     variance = posterior.logvar.exp()
     kl = 0.5 * (posterior.mean**2 + variance - 1 - posterior.logvar).mean()
-    loss = pixel + config.edge_weight * edge + config.kl_weight * kl
+    loss = pixel + config.coarse_weight * coarse + config.edge_weight * edge
+    loss = loss + config.kl_weight * kl
     psnr = -10 * (error.detach() / 2).square().mean().log10()
     return loss, {"pixel": pixel, "kl": kl, "psnr": psnr}
 
@@ -153,11 +183,13 @@ def train_vae(config: VAEConfig) -> Path:
     first = image_vae(config.widths, config.layers)
     # Convolutions of few channels are half again as fast this way round on a CPU.
     first = first.to(memory_format=torch.channels_last)
-    _run_phase("image", first, config.image_steps, config.peak_lr, images, config)
+    _run_phase("image", first, config.image_steps, 1.0, images, config)
     normalise_latents_(first, images)
     vae = temporal_vae(first)
-    _run_phase("clip", vae, config.clip_steps, config.peak_lr / 5, images, config)
-    normalise_latents_(vae, images)
+    # Latents are final from here on; only the decoder learns to use neighbouring frames.
+    vae.encoder.requires_grad_(False)
+    vae.quant_conv.requires_grad_(False)
+    _run_phase("clip", vae, config.clip_steps, 0.2, images, config)
     vae.eval().save_pretrained(config.out / "vae")
     record = json.dumps(asdict(config), default=str, indent=2)
     (config.out / "vae_run.json").write_text(record, encoding="utf-8")
@@ -168,13 +200,16 @@ def _run_phase(
     name: str,
     vae: AutoencoderKL | AutoencoderKLTemporalDecoder,
     steps: int,
-    peak_lr: float,
+    scale: float,
     images: Tensor,
     config: VAEConfig,
 ) -> None:
-    """Train ``vae`` in place; a checkpoint of this phase is gone on with, or skips it if finished."""
-    optimizer = torch.optim.AdamW(
-        vae.parameters(), lr=peak_lr, betas=(0.9, 0.99), weight_decay=1e-4
+    """Train ``vae`` in place, from this phase's checkpoint where there is one."""
+    optimizers = muon_and_adam(
+        [(n, p) for n, p in vae.named_parameters() if p.requires_grad],
+        ends=("encoder.conv_in", "decoder.conv_out", "quant_conv", "time_conv_out"),
+        muon_lr=config.muon_lr,
+        adam_lr=config.adam_lr,
     )
     rng = torch.Generator().manual_seed(config.seed)
     state_file = config.out / f"vae_{name}_state.pt"
@@ -182,25 +217,31 @@ def _run_phase(
     if state_file.exists():
         state = load_checkpoint(state_file)
         vae.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         rng.set_state(state["rng"])
         start = int(state["step"])
         _log.info("%s phase: going on from step %d", name, start)
     began = time.perf_counter()
     for step in range(start, steps):
-        for group in optimizer.param_groups:
-            group["lr"] = peak_lr * _cosine(step, steps)
-        batch = _draw_crops(images, config, rng) if name == "image" else _draw_clips(images, config, rng)
+        set_rates(optimizers, scale * cosine(step, steps, warmup=100, last=0.01))
+        batch = (
+            _draw_crops(images, config, rng)
+            if name == "image"
+            else _draw_clips(images, config, rng)
+        )
         batch = batch.to(memory_format=torch.channels_last)
         loss, figures = vae_loss(vae, batch, config, rng)
-        optimizer.zero_grad(set_to_none=True)
+        vae.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         if (step + 1) % 25 == 0:
             _record(config.out, name, step + 1, figures, time.perf_counter() - began)
         if (step + 1) % config.save_every == 0 or step + 1 == steps:
-            state = {"model": vae.state_dict(), "optimizer": optimizer.state_dict()}
+            states = [optimizer.state_dict() for optimizer in optimizers]
+            state = {"model": vae.state_dict(), "optimizers": states}
             save_checkpoint(state_file, {**state, "rng": rng.get_state(), "step": step + 1})
 
 
@@ -226,11 +267,6 @@ def normalise_latents_(
     vae.decoder.conv_in.weight /= scale[None, :, None, None]
 
 
-def _cosine(step: int, steps: int, warmup: int = 100) -> float:
-    ramp = min(1.0, (step + 1) / warmup)
-    return ramp * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
-
-
 def _load_images(folder: Path) -> Tensor:
     shards = [load_file(path)["images"] for path in sorted(folder.glob("*.safetensors"))]
     if not shards:
@@ -247,7 +283,10 @@ def _draw_crops(images: Tensor, config: VAEConfig, rng: torch.Generator) -> Tens
     top = torch.randint(height - side + 1, (config.crops,), generator=rng).tolist()
     left = torch.randint(width - side + 1, (config.crops,), generator=rng).tolist()
     crops = torch.stack(
-        [images[c, f, :, y : y + side, x : x + side] for c, f, y, x in zip(clip, frame, top, left)]
+        [
+            images[c, f, :, y : y + side, x : x + side]
+            for c, f, y, x in zip(clip, frame, top, left, strict=True)
+        ]
     )
     flip = torch.rand(config.crops, generator=rng) < 0.5
     crops[flip] = crops[flip].flip(-1)
@@ -263,9 +302,7 @@ def _draw_clips(images: Tensor, config: VAEConfig, rng: torch.Generator) -> Tens
     return images[clip, frames].flatten(0, 1).float() / 127.5 - 1
 
 
-def _record(
-    out: Path, phase: str, step: int, figures: dict[str, Tensor], seconds: float
-) -> None:
+def _record(out: Path, phase: str, step: int, figures: dict[str, Tensor], seconds: float) -> None:
     row: dict[str, Any] = {"phase": phase, "step": step, "seconds": round(seconds, 1)}
     row |= {name: round(float(value), 5) for name, value in figures.items()}
     with (out / "vae_log.jsonl").open("a", encoding="utf-8") as log:

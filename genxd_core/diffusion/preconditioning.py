@@ -1,7 +1,7 @@
 """v-prediction with EDM noise levels (Karras et al. 2022; SVD's parametrisation).
 
-    z_noisy = z + sigma eps          network input  c_in z_noisy,  c_in = 1 / sqrt(sigma^2 + 1)
-    denoised = c_out F + c_skip z_noisy,  c_skip = 1 / (sigma^2 + 1),  c_out = -sigma c_in
+z_noisy = z + sigma eps          network input  c_in z_noisy,  c_in = 1 / sqrt(sigma^2 + 1)
+denoised = c_out F + c_skip z_noisy,  c_skip = 1 / (sigma^2 + 1),  c_out = -sigma c_in
 """
 
 import torch

@@ -52,10 +52,6 @@ class GenXDUNetConfig:
     sample_size: int = 96
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, list):
-                object.__setattr__(self, field.name, tuple(value))
         levels = len(self.block_out_channels)
         for name in ("down_block_types", "up_block_types"):
             self._expect_levels(name, levels)
@@ -70,7 +66,9 @@ class GenXDUNetConfig:
                 f"config: block types {sorted(unknown)} are not GenXD's; expected "
                 f"{sorted(known)}. This looks like the configuration of another model."
             )
-        for width, heads in zip(self.block_out_channels, self.per_level("num_attention_heads")):
+        for width, heads in zip(
+            self.block_out_channels, self.per_level("num_attention_heads"), strict=True
+        ):
             if width % NORM_GROUPS or width % heads:
                 raise InvalidInputError(
                     f"config: block_out_channels has {width}, expected a multiple of "
@@ -157,7 +155,12 @@ class GenXDUNetConfig:
                     "GenXD network has no such part. Is this the configuration of another model?"
                 )
         names = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in names})
+        known: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+            if name in names
+        }
+        return cls(**known)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dict that `from_dict` and the released loader read."""

@@ -18,7 +18,7 @@ from .fusion import FusionBlender, FusionPlan
 __all__ = ["FrameResBlock", "MVTemporalResBlock", "SpatialResBlock"]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def frame_conv_class(conv3d: type) -> type:
     """A (3, 1, 1) convolution with 5-D weights that runs as a 2-D one over (frames, pixels).
 
@@ -168,4 +168,5 @@ class MVTemporalResBlock(nn.Module):
             return out
 
         fused = self.time_mixer(x_s, x_mv, temporal, plan)
-        return rearrange(fused, "b c v (h w) -> (b v) c h w", h=height)
+        out: Tensor = rearrange(fused, "b c v (h w) -> (b v) c h w", h=height)
+        return out

@@ -15,6 +15,7 @@ from .unet import GenXDUNet
 
 __all__ = ["init_unet_from_svd", "svd_source"]
 
+_RESIZED = ("conv_in.weight", "add_embedding.linear_1.weight")  # in their input channels
 _TWINS = (
     (".mv_res_block.", ".temporal_res_block."),
     (".multiview_transformer_blocks.", ".temporal_transformer_blocks."),
@@ -57,7 +58,7 @@ def init_unet_from_svd(
             continue
         if source.shape == value.shape:
             value.copy_(source)
-        elif key in ("conv_in.weight", "add_embedding.linear_1.weight"):
+        elif key in _RESIZED and source.shape[0] == value.shape[0]:
             shared = min(value.shape[1], source.shape[1])
             value.zero_()
             value[:, :shared] = source[:, :shared]

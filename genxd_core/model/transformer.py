@@ -203,6 +203,7 @@ class MVTemporalTransformer(nn.Module):
             self.transformer_blocks,
             self.temporal_transformer_blocks,
             self.multiview_transformer_blocks,
+            strict=True,
         ):
             x_s = spatial(tokens, branch="spatial", **options)
             x_s = rearrange(x_s, "(b v) l c -> b (v l) c", v=views)
@@ -216,7 +217,8 @@ class MVTemporalTransformer(nn.Module):
                 assert frame_emb is not None
                 per_pixel = rearrange(x_rows, "b (v l) c -> (b l) v c", v=views)
                 per_pixel = temporal(per_pixel + frame_emb, branch="temporal", **options)
-                return rearrange(per_pixel, "(b l) v c -> b (v l) c", b=x_rows.shape[0])
+                over: Tensor = rearrange(per_pixel, "(b l) v c -> b (v l) c", b=x_rows.shape[0])
+                return over
 
             fused = self.time_mixer(x_s, x_mv, over_time, plan)
             tokens = rearrange(fused, "b (v l) c -> (b v) l c", v=views)

@@ -1,8 +1,8 @@
-"""The GenXD UNet: SVD's, without cross-attention, with multi-view and temporal layers (Sec. 4.1)."""
+"""The GenXD UNet (Sec. 4.1): SVD's without cross-attention, with multi-view layers added."""
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -53,15 +53,11 @@ class Level(nn.Module):
         upsampler: Resample | None = None,
     ) -> None:
         super().__init__()
-        # The released state dict lists attentions first.
-        if attentions:
-            self.attentions = nn.ModuleList(attentions)
+        # The released state dict lists attentions first; an empty list has no keys.
+        self.attentions = nn.ModuleList(attentions)
         self.resnets = nn.ModuleList(resnets)
-        if downsampler is not None:
-            self.downsamplers = nn.ModuleList([downsampler])
-        if upsampler is not None:
-            self.upsamplers = nn.ModuleList([upsampler])
-        self.has_attention = bool(attentions)
+        self.downsamplers = nn.ModuleList([downsampler] if downsampler else [])
+        self.upsamplers = nn.ModuleList([upsampler] if upsampler else [])
 
 
 class GenXDUNet(nn.Module):
@@ -188,28 +184,31 @@ class GenXDUNet(nn.Module):
             motion = repeat(motion, "b e -> (b v) e", v=views)
 
         x = self.conv_in(rearrange(sample, "b v c h w -> (b v) c h w"))
-        skips = [x]
-        for level in self.down_blocks:
+        x, skip = self.after_input_layer(x, ("input", 0), attention_options)
+        skips = [skip]
+        for level in cast("list[Level]", self.down_blocks):
             for layer in range(len(level.resnets)):
                 block = ("input", len(skips))
                 x = self._layer(level, layer, x, temb, motion, plan, block, attention_options)
                 x, skip = self.after_input_layer(x, block, attention_options)
                 skips.append(skip)
-            if hasattr(level, "downsamplers"):
-                x = level.downsamplers[0](x)
-                skips.append(x)
+            for downsampler in level.downsamplers:
+                block = ("input", len(skips))
+                x, skip = self.after_input_layer(downsampler(x), block, attention_options)
+                skips.append(skip)
         x = self._middle(x, temb, motion, plan, attention_options)
         total = len(skips)
-        for level in self.up_blocks:
+        for level in cast("list[Level]", self.up_blocks):
             for layer in range(len(level.resnets)):
                 block = ("output", total - len(skips))
                 x, skip = self.before_output_layer(x, skips.pop(), block, attention_options)
                 x = torch.cat([x, skip], dim=1)
                 x = self._layer(level, layer, x, temb, motion, plan, block, attention_options)
-            if hasattr(level, "upsamplers"):
-                x = level.upsamplers[0](x)
-        x = self.conv_out(F.silu(self.conv_norm_out(x)))
-        return rearrange(x, "(b v) c h w -> b v c h w", v=views)
+            for upsampler in level.upsamplers:
+                x = upsampler(x)
+        predicted: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
+        out: Tensor = predicted.unflatten(0, (-1, views))
+        return out
 
     def after_input_layer(
         self, x: Tensor, block: tuple[str, int], options: dict[str, Any]
@@ -218,7 +217,8 @@ class GenXDUNet(nn.Module):
 
         Args:
             x: (b v) c h w features.
-            block: ("input", n); n counts the skip connections, the input convolution's being 0.
+            block: ("input", n); n counts the skip connections: the input convolution's is 0, then
+                one for every layer and every downsampling.
             options: the attention options of this call.
         """
         return x, x
@@ -252,7 +252,7 @@ class GenXDUNet(nn.Module):
         options: dict[str, Any],
     ) -> Tensor:
         x = self._run(level.resnets[layer], x, temb, motion, plan)
-        if level.has_attention:
+        if level.attentions:
             x = self._run(level.attentions[layer], x, plan, block=block, **options)
         return x
 
@@ -338,7 +338,7 @@ class _LevelBuilder:
         ins = [below] + [width] * (layers - 1)
         attend = self.config.has_attention(level, up=True)
         return Level(
-            [self._resnet(i + skip, width, 1e-6) for i, skip in zip(ins, skips)],
+            [self._resnet(i + skip, width, 1e-6) for i, skip in zip(ins, skips, strict=True)],
             [self._transformer(level) for _ in ins] if attend else [],
             upsampler=None if level == 0 else Resample(width, up=True, **self.options),
         )

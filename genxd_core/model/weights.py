@@ -4,8 +4,6 @@ Only safetensors are read. Nothing is loaded unless every key and shape fits.
 """
 
 import json
-import os
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import InvalidInputError, WeightsError
+from ..files import write_atomically
 from .config import GenXDUNetConfig
 from .unet import GenXDUNet
 
@@ -105,9 +104,7 @@ def read_unet(path: str | Path) -> UNetWeights:
     return UNetWeights(file, config, state, metadata)
 
 
-def save_unet(
-    unet: GenXDUNet, path: str | Path, *, metadata: dict[str, str] | None = None
-) -> Path:
+def save_unet(unet: GenXDUNet, path: str | Path, *, metadata: dict[str, str] | None = None) -> Path:
     """Save a UNet to a ``.safetensors`` file, or into a folder in the released layout.
 
     The configuration goes into the file's metadata, so that the file can be loaded by itself.
@@ -123,15 +120,9 @@ def save_unet(
     path = Path(path)
     is_file = path.suffix == ".safetensors"
     file = path if is_file else path / _FILE_NAME
-    file.parent.mkdir(parents=True, exist_ok=True)
     meta = {**(metadata or {}), "genxd_config": json.dumps(unet.config.to_dict())}
     state = {key: value.detach().contiguous() for key, value in unet.state_dict().items()}
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        save_file(state, temporary, metadata=meta)
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(file, lambda unfinished: save_file(state, unfinished, metadata=meta))
     if not is_file:
         unet.config.to_json(path / "config.json")
     return file
@@ -168,24 +159,29 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise WeightsError(f"{path} is empty (0 bytes); download or copy it again.")
     with path.open("rb") as stream:
         head = stream.read(8)
+        length = int.from_bytes(head, "little") if len(head) == 8 else 0
+        usable = 2 <= length <= 100_000_000
+        # The length of a good header may begin with the same byte as a pickle.
         is_pickle = head[:2] == b"PK" or head[:1] == b"\x80"
-        if path.suffix.lower() in _PICKLES or (path.suffix != ".safetensors" and is_pickle):
+        if path.suffix.lower() in _PICKLES or (
+            is_pickle and not (usable and path.suffix == ".safetensors")
+        ):
             raise WeightsError(
                 f"{path} is a pickle, which can run code when it is opened, and is not read. "
                 "Convert it to safetensors first, or get the .safetensors file."
             )
-        length = struct.unpack("<Q", head)[0] if len(head) == 8 else None
-        if length is None or not 2 <= length <= 100_000_000:
+        if not usable:
             raise WeightsError(f"{path} is not a safetensors file ({size} bytes).")
         text = stream.read(length)
     try:
         header: dict[str, Any] = json.loads(text)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        metadata = header.pop("__metadata__", {})
+        last = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+    except (ValueError, AttributeError, KeyError, TypeError, IndexError) as error:
         raise WeightsError(
             f"{path} is not a safetensors file, or is cut off in its header ({size} bytes)."
         ) from error
-    metadata = header.pop("__metadata__", {})
-    expected = 8 + length + max((t["data_offsets"][1] for t in header.values()), default=0)
+    expected = 8 + length + last
     if size < expected:
         raise WeightsError(
             f"{path} is cut off: {size} bytes of {expected}; download or copy it again."
@@ -262,9 +258,7 @@ def _refuse_other_models(path: Path, state: dict[str, Tensor]) -> None:
     raise WeightsError(f"{path} is {what}. Nothing was loaded.")
 
 
-def _find_config(
-    path: Path, state: dict[str, Tensor], metadata: dict[str, str]
-) -> GenXDUNetConfig:
+def _find_config(path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> GenXDUNetConfig:
     try:
         if "genxd_config" in metadata:
             return GenXDUNetConfig.from_dict(json.loads(metadata["genxd_config"]))

@@ -11,9 +11,7 @@ __all__ = ["PATHS", "look_at", "sample_path"]
 _LOWEST = 0.12  # of a camera above the floor, world units
 
 
-def look_at(
-    position: Float[Tensor, "v 3"], target: Float[Tensor, "v 3"]
-) -> Float[Tensor, "v 4 4"]:
+def look_at(position: Float[Tensor, "v 3"], target: Float[Tensor, "v 3"]) -> Float[Tensor, "v 4 4"]:
     """Upright cameras at ``position`` that look at ``target``."""
     forward = torch.nn.functional.normalize(target - position, dim=-1)
     up = torch.tensor([0.0, 0.0, 1.0]).expand_as(forward)
@@ -65,7 +63,10 @@ def _sway(u: Tensor, draw: _Draw) -> Tensor:
     phase = 2 * math.pi * u
     sign = 1 if draw(0, 1) < 0.5 else -1
     return _around(
-        target, azimuth + sign * swing * phase.sin(), elevation + nod * (2 * phase).sin(), radius + 0 * u
+        target,
+        azimuth + sign * swing * phase.sin(),
+        elevation + nod * (2 * phase).sin(),
+        radius + 0 * u,
     )
 
 
@@ -79,7 +80,9 @@ def _dolly(u: Tensor, draw: _Draw) -> Tensor:
 def _shift(u: Tensor, draw: _Draw) -> Tensor:
     """Truck, pedestal, pan, tilt and roll in the first camera's own axes."""
     target, azimuth, elevation, radius = _start(draw)
-    first = _around(target, torch.tensor([azimuth]), torch.tensor([elevation]), torch.tensor([radius]))
+    first = _around(
+        target, torch.tensor([azimuth]), torch.tensor([elevation]), torch.tensor([radius])
+    )
     move = torch.tensor([draw(-0.8, 0.8), draw(-0.3, 0.3), draw(-0.3, 0.3)])
     angle = torch.tensor([math.radians(draw(-a, a)) for a in (10, 18, 12)])
     step = torch.eye(4).repeat(len(u), 1, 1)
@@ -91,7 +94,9 @@ def _shift(u: Tensor, draw: _Draw) -> Tensor:
 def _local_orbit(u: Tensor, draw: _Draw) -> Tensor:
     """An orbit about the first camera's own vertical, as users' relative paths make it."""
     target, azimuth, elevation, radius = _start(draw)
-    first = _around(target, torch.tensor([azimuth]), torch.tensor([elevation]), torch.tensor([radius]))
+    first = _around(
+        target, torch.tensor([azimuth]), torch.tensor([elevation]), torch.tensor([radius])
+    )
     span = math.radians(draw(30, 110)) * (1 if draw(0, 1) < 0.5 else -1)
     nod = math.radians(draw(-10, 10))
     pivot, back = torch.eye(4), torch.eye(4)

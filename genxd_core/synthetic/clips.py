@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..cameras.cameras import Cameras
 from ..errors import InvalidInputError
 from .camera_paths import sample_path
 from .families import FAMILIES, Family
@@ -51,10 +52,8 @@ class SyntheticClips:
         """Measured strength gamma of each clip: the maximum over its objects (Sec. 3.3)."""
         return self.object_strength.amax(dim=1)
 
-    def cameras(self, clip: int) -> "Cameras":
+    def cameras(self, clip: int) -> Cameras:
         """The camera path of one clip."""
-        from ..cameras.cameras import Cameras
-
         return Cameras(self.c2w[clip], self.Ks_norm[clip], self.times[clip])
 
     def __len__(self) -> int:
@@ -74,6 +73,7 @@ def make_clips(
     supersample: int = 2,
     motion_scale: float = 1.0,
     c2w: Float[Tensor, "s v 4 4"] | None = None,
+    without_objects: bool = False,
     device: torch.device | str = "cpu",
 ) -> SyntheticClips:
     """Make one clip a seed.
@@ -86,6 +86,7 @@ def make_clips(
         supersample: rays a side averaged in each pixel.
         motion_scale: multiplies the drawn sizes of motion (a sweep of strengths of one scene).
         c2w: cameras instead of the family's own.
+        without_objects: the same scenes, empty.
         device: where to render.
 
     Raises:
@@ -104,6 +105,8 @@ def make_clips(
             f"number of seeds ({len(seeds)}) must be at least 1."
         )
     scenes = stack_scenes([sample_scene(3 * s, family.scenes) for s in seeds]).to(device)
+    if without_objects:
+        scenes = replace(scenes, present=torch.zeros_like(scenes.present))
     if c2w is None:
         c2w = torch.stack([sample_path(3 * s + 1, dict(family.paths), num_frames) for s in seeds])
     c2w = c2w.to(device)

@@ -76,10 +76,12 @@ def motion_strength(
     a fraction of the picture, over pixels and pairs; an object under 0.2 % of the picture does
     not count in that pair. A clip's strength is the maximum over its objects.
     """
-    s, v, h, w = depth.shape
+    s, _, h, w = depth.shape
     y = (torch.arange(h, device=depth.device) + 0.5) / h
     x = (torch.arange(w, device=depth.device) + 0.5) / w
-    grid = torch.stack([*torch.meshgrid(x, y, indexing="xy"), torch.ones(h, w, device=depth.device)])
+    grid = torch.stack(
+        [*torch.meshgrid(x, y, indexing="xy"), torch.ones(h, w, device=depth.device)]
+    )
     rays = torch.einsum("svij,jhw->svihw", torch.linalg.inv(Ks_norm), grid)[:, :-1]
     in_camera = rays * depth[:, :-1, None]
     world = _apply(c2w[:, :-1], in_camera)

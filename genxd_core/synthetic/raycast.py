@@ -100,8 +100,12 @@ def _trace_floor(
     t = torch.where(t > 1e-3, t, torch.full_like(t, _FAR)).clamp_max(_FAR)
     spot = (origin + t[..., None] * direction)[..., :2]
     cell, turn = scenes.floor[:, 0, None, None], scenes.floor[:, 1, None, None]
-    u = (turn.cos() * spot[..., 0] + turn.sin() * spot[..., 1]) / cell + scenes.floor[:, 2, None, None]
-    v = (turn.cos() * spot[..., 1] - turn.sin() * spot[..., 0]) / cell + scenes.floor[:, 3, None, None]
+    u = (turn.cos() * spot[..., 0] + turn.sin() * spot[..., 1]) / cell + scenes.floor[
+        :, 2, None, None
+    ]
+    v = (turn.cos() * spot[..., 1] - turn.sin() * spot[..., 0]) / cell + scenes.floor[
+        :, 3, None, None
+    ]
     # Soft squares: sharp enough to follow a camera by, smooth enough not to alias.
     odd = (0.5 + _SHARPNESS * (torch.pi * u).sin() * (torch.pi * v).sin()).clamp(0, 1)[..., None]
     color = scenes.floor_color[:, None, None]

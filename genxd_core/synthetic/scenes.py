@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["BOX", "ELLIPSOID", "Scenes", "SceneRanges", "sample_scene", "stack_scenes"]
+__all__ = ["BOX", "ELLIPSOID", "SceneRanges", "Scenes", "sample_scene", "stack_scenes"]
 
 ELLIPSOID, BOX = 0, 1
 
@@ -133,8 +133,11 @@ def sample_scene(seed: int, ranges: SceneRanges, *, slots: int | None = None) ->
         texture=padded(texture),
         floor_color=floor_color[None],
         floor=torch.cat(
-            [_uniform(rng, *ranges.floor_cell, 1), _uniform(rng, 0.0, 2 * math.pi, 1),
-             _uniform(rng, -1.0, 1.0, 2)]
+            [
+                _uniform(rng, *ranges.floor_cell, 1),
+                _uniform(rng, 0.0, 2 * math.pi, 1),
+                _uniform(rng, -1.0, 1.0, 2),
+            ]
         )[None],
         sky=torch.stack([horizon, zenith])[None],
         light=(light / light.norm())[None],
@@ -143,4 +146,6 @@ def sample_scene(seed: int, ranges: SceneRanges, *, slots: int | None = None) ->
 
 def stack_scenes(scenes: list[Scenes]) -> Scenes:
     """Join batches of scenes with equal numbers of slots."""
-    return Scenes(**{f.name: torch.cat([getattr(s, f.name) for s in scenes]) for f in fields(Scenes)})
+    return Scenes(
+        **{f.name: torch.cat([getattr(s, f.name) for s in scenes]) for f in fields(Scenes)}
+    )

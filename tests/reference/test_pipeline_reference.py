@@ -16,6 +16,8 @@ from genxd_core.diffusion.samplers import sample_euler
 from tests.support import assert_same_up_to, assert_same_up_to_std, seeded
 from tests.tiny_model import MODES, case_names, load_case, make_tiny_model, settings
 
+pytest.importorskip("diffusers", reason="needs the extra `pipeline`")
+
 CASES = case_names()
 # Measured with the network in float32: 6e-5 to 4e-2 of the deviation.
 FREE_RUN = {name: 1e-1 for name in CASES} | {"single4d_128px": 1e-3}

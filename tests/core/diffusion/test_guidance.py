@@ -16,7 +16,7 @@ def test_unconditional_branch_counts_only_above_one(scale, expected):
 
 @pytest.mark.parametrize("scale", [-1.0, math.inf, math.nan])
 def test_guidance_that_makes_no_sense_is_refused(scale):
-    with pytest.raises(InvalidInputError, match="guidance_scale is .* finite number from 0 on"):
+    with pytest.raises(InvalidInputError, match=r"guidance_scale is .* finite number from 0 on"):
         needs_unconditional(scale)
 
 
@@ -37,6 +37,4 @@ def test_guidance_of_zero_and_one_give_the_branches_themselves():
         return torch.cat([unconditional, conditional])
 
     assert torch.equal(guided(both, 0.0)(torch.zeros(1, 4), torch.tensor(1.0)), unconditional)
-    torch.testing.assert_close(
-        guided(both, 1.0)(torch.zeros(1, 4), torch.tensor(1.0)), conditional
-    )
+    torch.testing.assert_close(guided(both, 1.0)(torch.zeros(1, 4), torch.tensor(1.0)), conditional)

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 
@@ -35,8 +37,10 @@ def test_samplers_converge_to_the_closed_form_at_their_order(sampler, order):
     for steps in (32, 64, 128):
         # Evenly spaced levels, so that halving the step is what changes.
         sigmas = torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64)
-        errors.append(float((sampler(gaussian_denoiser, noisy, sigmas) - exact_end(noisy, 1)).abs()))
-    for coarse, fine in zip(errors, errors[1:], strict=False):
+        errors.append(
+            float((sampler(gaussian_denoiser, noisy, sigmas) - exact_end(noisy, 1)).abs())
+        )
+    for coarse, fine in itertools.pairwise(errors):
         assert coarse / fine == pytest.approx(2**order, rel=0.15)
 
 

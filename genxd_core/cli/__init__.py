@@ -1,0 +1,5 @@
+"""The command line: generate, doctor, download."""
+
+from .program import main
+
+__all__ = ["main"]

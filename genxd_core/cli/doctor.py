@@ -1,0 +1,203 @@
+"""``genxd doctor``: what is installed, what is active, what is missing, and why."""
+
+import importlib
+import importlib.metadata
+import platform
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["OPTIONAL", "Doctor", "Finding"]
+
+State = Literal["ok", "missing", "problem"]
+
+# By extra: module to import, package to install, what it enables.
+OPTIONAL: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "pipeline": (
+        ("diffusers", "diffusers", "the VAE outside ComfyUI"),
+        ("accelerate", "accelerate", "loading without a second copy in memory"),
+        ("av", "av", "reading and writing video"),
+    ),
+    "cli": (
+        ("tyro", "tyro", "this command line"),
+        ("tqdm", "tqdm", "progress bars"),
+    ),
+    "lift": (
+        ("numba", "numba", "fast fitting of 3D and 4D scenes on the CPU"),
+        ("lpips", "lpips", "the perceptual loss"),
+        ("scipy", "scipy", "spline paths, nearest neighbours"),
+    ),
+    "cuda": (("gsplat", "gsplat", "fitting of 3D and 4D scenes on an NVIDIA GPU"),),
+    "curate": (
+        ("pycolmap", "pycolmap", "camera poses from video"),
+        ("cv2", "opencv-python-headless", "features and flow"),
+        ("ray", "ray", "curating many clips at once"),
+    ),
+    "train": (("tensorboard", "tensorboard", "the log of a training run"),),
+    "eval": (("torchmetrics", "torchmetrics", "FID and FVD"),),
+}
+_CORE = ("torch", "numpy", "einops", "jaxtyping", "PIL", "safetensors")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        state: "ok", "missing" (optional, or not set up) or "problem" (should work and does not).
+        what: what was looked at.
+        told: version, place or reason.
+    """
+
+    state: State
+    what: str
+    told: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """Tell what is installed, what is active, what is missing, and why.
+
+    The exit status is 1 where something that should work does not.
+    """
+
+    def run(self) -> int:
+        """Print the report and return the exit status."""
+        problems = 0
+        for title, findings in (
+            ("Installation", _installation()),
+            ("Devices", _devices()),
+            ("Optional packages", _optional()),
+            ("Models", _models()),
+        ):
+            print(title)
+            for finding in findings:
+                problems += finding.state == "problem"
+                print(f"  {finding.state:<8} {finding.what:<24} {finding.told}")
+        print("No problems." if not problems else f"{problems} problem(s), see above.")
+        return 1 if problems else 0
+
+
+def _installation() -> Iterator[Finding]:
+    from .. import __version__
+
+    yield Finding("ok", "genxd", f"{__version__} in {Path(__file__).parent.parent}")
+    yield Finding("ok", "python", f"{sys.version.split()[0]} on {platform.platform()}")
+    for module in _CORE:
+        version, error = _import(module, "pillow" if module == "PIL" else module)
+        yield Finding("problem" if error else "ok", module, error or version)
+
+
+def _devices() -> Iterator[Finding]:
+    import torch
+
+    from .devices import choose_device, choose_dtype
+
+    device = choose_device("auto")
+    active = f"{device}, {str(choose_dtype('auto', device)).removeprefix('torch.')}"
+    yield Finding("ok", "active", active)
+    yield Finding("ok", "cpu", f"{torch.get_num_threads()} threads")
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            card = torch.cuda.get_device_properties(number)
+            memory = f"{card.total_memory / 2**30:.1f} GiB"
+            yield Finding("ok", f"cuda:{number}", f"{card.name}, {memory}")
+    elif torch.version.cuda:
+        yield Finding("missing", "cuda", "torch is built for CUDA but finds no GPU or driver")
+    else:
+        yield Finding("missing", "cuda", "this build of torch has no CUDA")
+    if torch.backends.mps.is_available():
+        yield Finding("ok", "mps", "Apple's GPU")
+
+
+def _optional() -> Iterator[Finding]:
+    for extra, packages in OPTIONAL.items():
+        for module, package, purpose in packages:
+            version, error = _import(module, package)
+            if not error:
+                yield Finding("ok", package, f"{version}: {purpose}")
+            elif error == _NOT_INSTALLED:
+                told = f'for {purpose}: pip install "genxd[{extra}]"'
+                yield Finding("missing", package, told)
+            else:
+                yield Finding("problem", package, f"is installed and fails ({error}): {purpose}")
+
+
+def _models() -> Iterator[Finding]:
+    from ..assets import NANO
+    from ..model_folders import NANO_NAME, find_models, model_folders
+
+    found = find_models()
+    yield _embedded(NANO, NANO_NAME)
+    for name, path in found.items():
+        if name != NANO_NAME:
+            yield _model(name, path)
+    for folder in model_folders():
+        state = "is searched" if folder.is_dir() else "does not exist"
+        yield Finding("ok" if folder.is_dir() else "missing", "models/genxd", f"{folder} {state}")
+    if set(found) <= {NANO_NAME}:
+        yield Finding("missing", "released weights", "`genxd download` fetches them")
+
+
+def _embedded(folder: Path, name: str) -> Finding:
+    from ..errors import WeightsError
+    from ..files import read_checksums, sha256_of
+
+    if not (folder / "unet" / "config.json").is_file():
+        return Finding("problem", name, f"the built-in model is not in {folder}; install again")
+    sums = folder / "SHA256SUMS"
+    if not sums.is_file():
+        return Finding("problem", name, f"{sums} is missing, so the files cannot be verified")
+    wrong = []
+    try:
+        expected_of = read_checksums(sums)
+    except WeightsError as error:
+        return Finding("problem", name, str(error))
+    for path, expected in expected_of.items():
+        file = folder / path
+        if not file.is_file():
+            wrong.append(f"{path} is missing")
+        elif sha256_of(file) != expected:
+            wrong.append(f"{path} is damaged")
+    if wrong:
+        return Finding("problem", name, f"{'; '.join(wrong)}; install again")
+    return Finding("ok", name, f"built in, SHA-256 of every file right: {folder}")
+
+
+def _model(name: str, path: Path) -> Finding:
+    parts = {
+        "unet": path / "unet" / "diffusion_pytorch_model.safetensors",
+        "vae": path / "vae" / "diffusion_pytorch_model.safetensors",
+        "scheduler": path / "scheduler" / "scheduler_config.json",
+    }
+    lacking = [part for part, file in parts.items() if not file.is_file()]
+    if lacking:
+        return Finding("problem", name, f"{path} lacks {', '.join(lacking)}")
+    size = sum(file.stat().st_size for file in parts.values())
+    return Finding("ok", name, f"{path}, {size / 1e9:.2f} GB")
+
+
+_NOT_INSTALLED = "not installed"
+
+
+def _import(module: str, package: str) -> tuple[str, str]:
+    """Version and, where it cannot be imported, the reason."""
+    try:
+        version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        version = ""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name == module:
+            return version, _NOT_INSTALLED
+        return version, f"it needs {error.name}, which is not installed"
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        return version, f"{type(error).__name__}: {reason:.120}"
+    return version or "installed", ""

@@ -1,0 +1,1 @@
+"""Figures, each with the protocol that it was measured by."""

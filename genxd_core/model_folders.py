@@ -1,0 +1,71 @@
+"""Where models lie on this machine, and finding one by name.
+
+A model is a folder in the released layout: ``unet/``, ``vae/`` and ``scheduler/``.
+"""
+
+import os
+from pathlib import Path
+
+from .assets import NANO
+from .errors import WeightsError
+
+__all__ = ["NANO_NAME", "find_models", "model_folders", "resolve_model"]
+
+NANO_NAME = "genxd-nano"
+_ENVIRONMENT = "GENXD_MODELS"
+
+
+def model_folders() -> list[Path]:
+    """Folders that are searched for models, in order; the first is where downloads go.
+
+    The one that the variable GENXD_MODELS names, ``models/genxd`` of the ComfyUI that this package
+    is installed into or that COMFYUI_PATH names, and ``models/genxd`` in the current folder.
+    """
+    folders = []
+    if os.environ.get(_ENVIRONMENT):
+        folders.append(Path(os.environ[_ENVIRONMENT]))
+    roots = [parent.parent for parent in Path(__file__).parents if parent.name == "custom_nodes"]
+    if os.environ.get("COMFYUI_PATH"):
+        roots.append(Path(os.environ["COMFYUI_PATH"]))
+    roots.append(Path.cwd())
+    folders += [root / "models" / "genxd" for root in roots]
+    return list(dict.fromkeys(folder.absolute() for folder in folders))
+
+
+def find_models() -> dict[str, Path]:
+    """Every model by its name: the embedded one, then those in `model_folders`."""
+    found = {NANO_NAME: NANO} if _is_model(NANO) else {}
+    for folder in model_folders():
+        if not folder.is_dir():
+            continue
+        for path in sorted({file.parent.parent for file in folder.rglob("unet/config.json")}):
+            found.setdefault(path.relative_to(folder).as_posix() if path != folder else ".", path)
+    return found
+
+
+def resolve_model(name: str | Path) -> Path:
+    """The folder of a model.
+
+    Args:
+        name: a folder, or the name of one in `model_folders`; ``genxd-nano`` is the embedded model.
+
+    Raises:
+        WeightsError: there is no such model; the message lists those that there are.
+    """
+    if str(name) == NANO_NAME:
+        path = NANO
+    else:
+        path = Path(name)
+        path = path if path.exists() else find_models().get(str(name), path)
+    if path.exists():
+        return path
+    known = ", ".join(find_models()) or "none"
+    raise WeightsError(
+        f"weights {str(name)!r}: there is no such folder, and no such model in "
+        f"{' or '.join(str(folder) for folder in model_folders())}. Models found: {known}. "
+        "`genxd download` fetches the released one."
+    )
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / "unet" / "config.json").is_file()

@@ -1,0 +1,16 @@
+"""The server's client for the tests of workflows, with what the workflows load in place."""
+
+import pytest
+
+from tools.comfy_client import ComfyClient
+from tools.comfy_server import ComfyServer
+from tools.demo import INPUTS
+
+
+@pytest.fixture(scope="session")
+def client(server: ComfyServer) -> ComfyClient:
+    made = ComfyClient(server.url, server.check_alive)
+    for path in sorted(INPUTS.iterdir()):
+        if path.suffix != ".md":
+            assert made.upload(path) == path.name
+    return made

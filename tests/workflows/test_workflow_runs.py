@@ -1,0 +1,102 @@
+"""Every API prompt in a real server: being in the folder makes a workflow a test case."""
+
+import io
+import json
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genxd_core.media import load_video
+from tools.comfy_client import output_files
+from tools.demo import PROMPTS
+
+FEW_STEPS = 2
+LONGEST = 45.0  # seconds a workflow may take with few steps
+
+# Width and height of what comes out, by the title of the node; pictures are counted.
+VIEWS = {
+    "Contact sheet": [(4 * 256 + 3 * 4, 3 * 256 + 2 * 4)],
+    "Camera path": [(1024, 512)],
+    "Video": [(12, 256, 256)],
+}
+EXPECTED = {
+    "01_image_to_3d_views": VIEWS,
+    "02_image_to_4d_video": VIEWS,
+    "02b_first_middle_last_to_4d_video": VIEWS,
+    "03_few_views_to_path": VIEWS,
+    "05_motion_strength": {
+        "Contact sheet": [(12 * 128 + 11 * 4, 4 * 128 + 3 * 4)],
+        "Video": [(12, 4 * 256 + 3 * 4, 256)],
+    },
+}
+
+
+def load(name: str, steps: int = FEW_STEPS) -> dict:
+    graph = json.loads((PROMPTS / f"{name}.json").read_text(encoding="utf-8"))
+    for node in graph.values():
+        if "steps" in node["inputs"]:
+            node["inputs"]["steps"] = steps
+    return graph
+
+
+def read(client, file: dict, tmp_path) -> np.ndarray:
+    """Return frames, (v, height, width, 3) in [0, 1]."""
+    content = client.view(file)
+    if file["filename"].endswith(".mp4"):
+        path = tmp_path / "video.mp4"
+        path.write_bytes(content)
+        return load_video(path).permute(0, 2, 3, 1).numpy()
+    with Image.open(io.BytesIO(content)) as picture:
+        return np.asarray(picture.convert("RGB"), dtype=np.float32)[None] / 255
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(path.stem for path in PROMPTS.glob("*.json")))
+def test_prompt_runs_and_makes_pictures(name, client, tmp_path):
+    graph = load(name)
+    started = time.monotonic()
+    entry = client.run(graph, timeout=4 * LONGEST)
+    assert time.monotonic() - started < LONGEST
+    sizes: dict[str, list[tuple[int, ...]]] = {}
+    for node_id, output in entry["outputs"].items():
+        for file in output_files({"outputs": output}):
+            if file["type"] == "input":
+                continue
+            frames = read(client, file, tmp_path)
+            assert np.isfinite(frames).all()
+            assert frames.std(axis=(1, 2, 3)).min() > 0.01, "a picture is all of one colour"
+            count, height, width = frames.shape[:3]
+            size = (count, width, height) if count > 1 else (width, height)
+            sizes.setdefault(graph[node_id]["_meta"]["title"], []).append(size)
+    assert sizes, "nothing came out"
+    assert sizes == EXPECTED.get(name, sizes)
+
+
+def test_gallery_of_paths_has_a_picture_for_each(client):
+    graph = load("04_camera_paths")
+    entry = client.run(graph)
+    shown = {graph[node_id]["_meta"]["title"] for node_id in entry["outputs"]}
+    previews = [n for n in graph.values() if n["class_type"] == "GenXD_PreviewCameras"]
+    assert shown == {node["_meta"]["title"] for node in previews}
+    assert len(shown) == len(previews) == 12
+
+
+@pytest.mark.slow
+def test_strength_changes_the_frames_and_not_the_given_one(client, tmp_path):
+    """The rows of 05 differ in strength alone: the given first frame is the same in all."""
+    graph = load("05_motion_strength", steps=3)
+    for node in graph.values():
+        if node["class_type"] == "TextOverlay":
+            node["inputs"]["text"] = ""
+    entry = client.run(graph)
+    (sheet_id,) = [i for i, n in graph.items() if n["_meta"]["title"] == "Contact sheet"]
+    (file,) = output_files({"outputs": entry["outputs"][sheet_id]})
+    sheet = read(client, file, tmp_path)[0]
+    rows = [sheet[row * 132 : row * 132 + 128] for row in range(4)]
+    for row in rows[1:]:
+        difference = np.abs(row - rows[0])
+        # The temporal decoder lets neighbours into the first frame a little.
+        assert difference[:, :128].mean() < 0.5 * difference[:, 132:].mean() + 1 / 255
+        assert difference[:, 132:].max() > 0

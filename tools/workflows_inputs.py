@@ -1,0 +1,79 @@
+"""The pictures and camera files that the example workflows load, made of held-out scenes.
+
+The one photograph beside them is not made here; ``workflows/inputs/README.md`` says where it is
+from.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from genxd_core.cameras.cameras import Cameras
+from genxd_core.cameras.io import save_cameras
+from genxd_core.media import save_image
+from genxd_core.synthetic import make_clips
+
+__all__ = ["PHOTOGRAPH", "SCENES", "SceneInputs", "write_inputs"]
+
+PHOTOGRAPH = "genxd_coffee.jpg"
+SIZE = 256
+VIEWS = 12
+FIRST_HELD_OUT_SEED = 10_000_000
+
+
+@dataclass(frozen=True)
+class SceneInputs:
+    """Which frames of which clip become files.
+
+    Attributes:
+        name: start of the files' names.
+        family: of `genxd_core.synthetic.FAMILIES`.
+        seed: held out: training never draws it.
+        frames: positions in the clip; one alone gets no number in its name.
+    """
+
+    name: str
+    family: str
+    seed: int
+    frames: tuple[int, ...] = (0,)
+
+    @property
+    def pictures(self) -> list[str]:
+        """Names of the pictures' files."""
+        if len(self.frames) == 1:
+            return [f"{self.name}.png"]
+        return [f"{self.name}_{frame:02d}.png" for frame in self.frames]
+
+    @property
+    def camera_file(self) -> str | None:
+        """Name of the file with the clip's cameras, where there are several pictures."""
+        return f"{self.name}_cameras.json" if len(self.frames) > 1 else None
+
+    def make(self) -> tuple[Tensor, Cameras]:
+        """Render the pictures, (k, 3, SIZE, SIZE), and return them with the clip's cameras."""
+        clip = make_clips([self.seed], self.family, num_frames=VIEWS, size=SIZE)
+        return clip.images[0, list(self.frames)], clip.cameras(0)
+
+
+SCENES = (
+    SceneInputs("genxd_box_and_ball", "nano_3d", FIRST_HELD_OUT_SEED + 5),
+    SceneInputs("genxd_ball_and_boxes", "nano_4d", FIRST_HELD_OUT_SEED + 14),
+    SceneInputs("genxd_hop", "nano_4d", FIRST_HELD_OUT_SEED + 112, (0, 5, 11)),
+    SceneInputs("genxd_views", "nano_3d", FIRST_HELD_OUT_SEED + 23, (0, 5, 11)),
+)
+
+
+def write_inputs(folder: Path) -> list[Path]:
+    """Make the files of every scene and return them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for scene in SCENES:
+        images, cameras = scene.make()
+        for image, name in zip(images, scene.pictures, strict=True):
+            save_image(image, folder / name)
+            written.append(folder / name)
+        if scene.camera_file:
+            save_cameras(cameras, folder / scene.camera_file)
+            written.append(folder / scene.camera_file)
+    return written

@@ -1,0 +1,416 @@
+"""The example workflows, one description each. `python -m tools.workflows build` writes them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from .workflows_graph import Group, Link, Node, Workflow
+
+__all__ = ["RECIPES", "recipes"]
+
+NANO = "genxd-nano (built in)"
+SIZE, MULTIPLE = 64, 16
+"""Of genxd-nano, in pixels."""
+STEPS, CFG, FPS, VIEWS = 25, 3.0, 8.0, 12
+
+_INPUTS = """\
+**Inputs**: the files of this pack's folder `workflows/inputs`, copied into ComfyUI's `input` \
+folder; or choose pictures of your own."""
+
+_RELEASED = f"""\
+**Released weights**: choose them in *GenXD Load Model*, and set 256 x 256 and multiple 64 in \
+*GenXD Fit Views*. The built-in genxd-nano knows small synthetic scenes only, at {SIZE} pixels."""
+
+
+def _note(flow: Workflow, *parts: str, height: int = 330) -> None:
+    flow.note("\n\n".join([*parts, _INPUTS, _RELEASED]), 0, height=height)
+
+
+def _picture(flow: Workflow, group: Group, file: str, title: str = "Picture") -> Node:
+    return flow.add(group, "LoadImage", {"image": file}, title=title, room=222)
+
+
+def _model_and_picture(flow: Workflow, file: str) -> tuple[Node, Node]:
+    group = flow.group("1  Model and picture", 0, colour="green")
+    model = flow.add(group, "GenXD_LoadModel", {"model": NANO}, title="Model")
+    return model, _picture(flow, group, file)
+
+
+def _model_and_pictures(
+    flow: Workflow, files: Sequence[str], titles: Sequence[str]
+) -> tuple[Node, Link]:
+    """Load pictures and make one batch of them."""
+    group = flow.group("1  Model and pictures", 1, colour="green")
+    pictures = [_picture(flow, group, *pair) for pair in zip(files, titles, strict=True)]
+    batch = {f"images.image{number}": picture["IMAGE"] for number, picture in enumerate(pictures)}
+    model = flow.add(group, "GenXD_LoadModel", {"model": NANO}, title="Model", column=1)
+    joined = flow.add(group, "BatchImagesNode", batch, title="All pictures", column=1, room=12)
+    return model, joined["IMAGE"]
+
+
+def _preview(flow: Workflow, group: Group, cameras: Link, indices: str = "0") -> None:
+    flow.add(
+        group,
+        "GenXD_PreviewCameras",
+        {"cameras": cameras, "indices": indices},
+        title="Camera path",
+        column=1,
+        room=222,
+    )
+
+
+def _condition(
+    flow: Workflow,
+    group: Group,
+    model: Node,
+    images: Link,
+    cameras: Link,
+    *,
+    mask: Link | None = None,
+    mode: str,
+    indices: str = "0",
+    motion_strength: float = 0.5,
+) -> Node:
+    """Fit pictures and path, and make the sampler's conditioning of them."""
+    sizes: dict[str, Any] = {"width": SIZE, "height": SIZE, "multiple": MULTIPLE}
+    given = {"images": images, "cameras": cameras} | ({"mask": mask} if mask else {})
+    fit = flow.add(group, "GenXD_FitViews", given | sizes)
+    inputs = {
+        "vae": model["VAE"],
+        "images": fit["images"],
+        "cameras": fit["cameras"],
+        "fit": fit["fit"],
+        "indices": indices,
+        "mode": mode,
+        "motion_strength": motion_strength,
+    }
+    return flow.add(group, "GenXD_ConditionViews", inputs)
+
+
+def _sampler(model: Node, condition: Node, positive: Link | None = None) -> dict[str, Any]:
+    return {
+        "model": model["MODEL"],
+        "positive": positive or condition["positive"],
+        "negative": condition["negative"],
+        "latent_image": condition["latent"],
+        "seed": 1,
+        "steps": STEPS,
+        "cfg": CFG,
+        "sampler_name": "euler",
+        "scheduler": "karras",
+    }
+
+
+def _generate(flow: Workflow, group: Group, model: Node, condition: Node, column: int) -> Link:
+    """Sample and decode."""
+    sampled = flow.add(group, "KSampler", _sampler(model, condition), column=column)
+    decoded = {"samples": sampled["LATENT"], "vae": model["VAE"]}
+    return flow.add(group, "GenXD_DecodeViews", decoded, column=column)["images"]
+
+
+def _results(flow: Workflow, group: Group, images: Link, prefix: str) -> None:
+    """Save the views as a contact sheet and as a video."""
+    sheet = _grid(flow, group, images, columns=4, cell=256)
+    _save_sheet(flow, group, sheet, f"genxd/{prefix}_sheet", room=260)
+    size = {"upscale_method": "lanczos", "width": 256, "height": 256}
+    large = flow.add(group, "ImageScale", {"image": images, **size}, title="Enlarge", column=1)
+    video = _video(flow, group, large["IMAGE"], column=1)
+    _save_video(flow, group, video, f"genxd/{prefix}", column=1)
+
+
+def _grid(flow: Workflow, group: Group, images: Link, *, columns: int, cell: int) -> Link:
+    # ImageGrid takes a list of pictures; a batch would be one picture to it.
+    single = flow.add(
+        group, "RebatchImages", {"images": images, "batch_size": 1}, title="One by one"
+    )
+    grid = {
+        "images": single["IMAGE"],
+        "columns": columns,
+        "cell_width": cell,
+        "cell_height": cell,
+        "padding": 4,
+    }
+    return flow.add(group, "ImageGrid", grid)["images"]
+
+
+def _save_sheet(flow: Workflow, group: Group, sheet: Link, prefix: str, **options: Any) -> None:
+    saved = {"images": sheet, "filename_prefix": prefix}
+    flow.add(group, "SaveImage", saved, title="Contact sheet", **options)
+
+
+def _video(flow: Workflow, group: Group, images: Link, **options: Any) -> Link:
+    return flow.add(group, "CreateVideo", {"images": images, "fps": FPS}, **options)["VIDEO"]
+
+
+def _save_video(flow: Workflow, group: Group, video: Link, prefix: str, **options: Any) -> None:
+    saved = {"video": video, "filename_prefix": prefix}
+    flow.add(group, "SaveVideo", saved, title="Video", room=290, **options)
+
+
+def image_to_3d_views() -> Workflow:
+    """One picture, an orbit."""
+    flow = Workflow("01_image_to_3d_views", "One picture of a still scene to 12 views around it.")
+    _note(
+        flow,
+        "# One picture to 3D views",
+        "The picture stands at the start of a camera path (`indices` 0); GenXD makes the other 11 "
+        "views. Mode **3d**: nothing moves but the camera.",
+        "Give `elevation` as high as the picture was taken from, here 40 degrees. For a scene "
+        "without one object in its middle choose the path *forward-facing*. Transparent parts of "
+        "a picture become white. `cfg` 1.5 to 3 is usual.",
+        height=340,
+    )
+    model, picture = _model_and_picture(flow, "genxd_box_and_ball.png")
+    cameras = flow.group("2  Camera path", 2, colour="yellow")
+    path = {
+        "path": "orbit",
+        "path.azimuth_to": 180.0,
+        "path.elevation": 40.0,
+        "path.radius": 2.3,
+        "num_views": VIEWS,
+    }
+    made = flow.add(cameras, "GenXD_MakeCameraPath", path)["cameras"]
+    _preview(flow, cameras, made)
+    middle = flow.group("3  Generate", 2)
+    images, mask = picture["IMAGE"], picture["MASK"]
+    condition = _condition(flow, middle, model, images, made, mask=mask, mode="3d")
+    views = _generate(flow, middle, model, condition, column=1)
+    results = flow.group("4  Results", 3, colour="purple")
+    _results(flow, results, views, "01_views")
+    return flow
+
+
+def image_to_4d_video() -> Workflow:
+    """One picture of a moving scene."""
+    flow = Workflow(
+        "02_image_to_4d_video", "One picture to a video in which objects and the camera move."
+    )
+    _note(
+        flow,
+        "# One picture to 4D video",
+        "Mode **4d**: the scene moves while the camera follows its path. `motion_strength` says "
+        "how much it moves: 0 still, 0.5 typical, 1.5 strong.",
+        "For a video without camera control choose the mode **video**; it ignores the path.",
+        height=290,
+    )
+    model, picture = _model_and_picture(flow, "genxd_ball_and_boxes.png")
+    cameras = flow.group("2  Camera path", 2, colour="yellow")
+    path = {
+        "path": "orbit",
+        "path.azimuth_to": 60.0,
+        "path.elevation": 18.0,
+        "path.radius": 2.6,
+        "num_views": VIEWS,
+    }
+    made = flow.add(cameras, "GenXD_MakeCameraPath", path)["cameras"]
+    _preview(flow, cameras, made)
+    middle = flow.group("3  Generate", 2)
+    images, mask = picture["IMAGE"], picture["MASK"]
+    condition = _condition(
+        flow, middle, model, images, made, mask=mask, mode="4d", motion_strength=0.7
+    )
+    views = _generate(flow, middle, model, condition, column=1)
+    results = flow.group("4  Results", 3, colour="purple")
+    _results(flow, results, views, "02_video")
+    return flow
+
+
+def first_middle_last_to_4d_video() -> Workflow:
+    """Three moments of a moving scene (Tab. 2 of the paper)."""
+    flow = Workflow(
+        "02b_first_middle_last_to_4d_video",
+        "The first, middle and last picture of a moving shot, and its cameras, to the whole shot.",
+    )
+    _note(
+        flow,
+        "# First, middle and last picture to 4D video",
+        "Three pictures of a moving scene at their places on the path (`indices` 0, 5, 11), as in "
+        "table 2 of the paper. GenXD makes the nine frames between them.",
+        "Pictures and cameras come from one shot: the camera file has all 12 cameras.",
+        height=290,
+    )
+    files = [f"genxd_hop_{number:02d}.png" for number in (0, 5, 11)]
+    model, images = _model_and_pictures(flow, files, ["First", "Middle", "Last"])
+    cameras = flow.group("2  Cameras of the shot", 2, colour="yellow")
+    loaded = flow.add(cameras, "GenXD_LoadCameras", {"file": "genxd_hop_cameras.json"})["cameras"]
+    _preview(flow, cameras, loaded, "0, 5, 11")
+    middle = flow.group("3  Generate", 2)
+    condition = _condition(
+        flow, middle, model, images, loaded, mode="4d", indices="0, 5, 11", motion_strength=1.6
+    )
+    views = _generate(flow, middle, model, condition, column=1)
+    results = flow.group("4  Results", 3, colour="purple")
+    _results(flow, results, views, "02b_video")
+    return flow
+
+
+def few_views_to_path() -> Workflow:
+    """Three views with known cameras, and the path through them."""
+    flow = Workflow(
+        "03_few_views_to_path",
+        "Three pictures with known cameras, and a camera file, to all views on the path.",
+    )
+    _note(
+        flow,
+        "# Few views to a path",
+        "The camera file holds 12 cameras; the three pictures were taken by those of `indices` "
+        "0, 5 and 11. GenXD makes the other nine views. The first index is the reference view.",
+        "*GenXD Load Cameras* reads nerfstudio's `transforms.json`, COLMAP and RealEstate10K too. "
+        "A file with the three cameras alone: set `num_views` to 11 and `indices` to 0, 5, 10. "
+        "`scale_to` 2 brings a capture of any scale near what the model knows.",
+        height=360,
+    )
+    files = [f"genxd_views_{number:02d}.png" for number in (0, 5, 11)]
+    model, images = _model_and_pictures(flow, files, ["View 0", "View 5", "View 11"])
+    cameras = flow.group("2  Cameras", 2, colour="yellow")
+    loaded = flow.add(cameras, "GenXD_LoadCameras", {"file": "genxd_views_cameras.json"})["cameras"]
+    _preview(flow, cameras, loaded, "0, 5, 11")
+    middle = flow.group("3  Generate", 2)
+    condition = _condition(flow, middle, model, images, loaded, mode="3d", indices="0, 5, 11")
+    views = _generate(flow, middle, model, condition, column=1)
+    results = flow.group("4  Results", 3, colour="purple")
+    _results(flow, results, views, "03_views")
+    return flow
+
+
+_GALLERY: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("Orbit", {"path": "orbit", "path.elevation": 20.0}),
+    ("Forward-facing", {"path": "forward-facing", "path.elevation": 10.0}),
+    ("Dolly", {"path": "dolly", "path.distance": 1.0}),
+    ("Slide", {"path": "slide", "path.right": 1.0, "path.up": 0.5}),
+    ("Pan", {"path": "pan"}),
+    ("Tilt", {"path": "tilt"}),
+    ("Roll", {"path": "roll", "path.angle": 60.0}),
+    ("Still", {"path": "static"}),
+)
+
+
+def camera_paths() -> Workflow:
+    """A gallery of paths."""
+    flow = Workflow(
+        "04_camera_paths",
+        "A gallery of camera paths, and how to change and join them.",
+        needs="none",
+        picture=None,
+    )
+    flow.note(
+        "# Camera paths\n\n"
+        "*GenXD Make Camera Path* has a preset for each of these; *GenXD Preview Cameras* draws "
+        "any path in perspective and from above, from violet (first) to yellow (last).\n\n"
+        "*GenXD Edit Cameras* changes a path: reverse, loop, resample, ease, scale, cut, join. "
+        "*GenXD Save Cameras* writes it for nerfstudio, COLMAP or RealEstate10K.\n\n"
+        "Connect a path's `cameras` to *GenXD Condition Views* in the other workflows. Distances "
+        "are in scene units; the middle of the scene is `radius` away, 2 by default.",
+        0,
+        height=380,
+    )
+    presets = flow.group("Presets", 1, colour="yellow")
+    made = {
+        title: _shown_path(flow, presets, title, inputs, *divmod(number, 4))
+        for number, (title, inputs) in enumerate(_GALLERY)
+    }
+    edits = flow.group("Changed paths", 2, colour="green")
+    eased = {"cameras": made["Orbit"], "edit": "ease"}
+    _changed_path(flow, edits, "Orbit, eased", eased, 0, 0)
+    back = {"cameras": made["Dolly"], "edit": "loop"}
+    _changed_path(flow, edits, "Dolly and back", back, 0, 1)
+    joined = {"cameras": made["Dolly"], "edit": "join", "edit.second": made["Pan"]}
+    path = _changed_path(flow, edits, "Dolly, then pan", joined, 1, 0)
+    even = {"cameras": path, "edit": "even speed", "edit.num_views": VIEWS}
+    _changed_path(flow, edits, "The same at even speed", even, 1, 1)
+    return flow
+
+
+def _shown_path(
+    flow: Workflow, group: Group, title: str, inputs: dict[str, Any], row: int, column: int
+) -> Link:
+    make = {**inputs, "num_views": VIEWS}
+    at = {"row": row, "column": column}
+    cameras = flow.add(group, "GenXD_MakeCameraPath", make, **at)["cameras"]
+    flow.add(group, "GenXD_PreviewCameras", {"cameras": cameras}, title=title, room=222, **at)
+    return cameras
+
+
+def _changed_path(
+    flow: Workflow, group: Group, title: str, inputs: dict[str, Any], row: int, column: int
+) -> Link:
+    at = {"row": row, "column": column}
+    cameras = flow.add(group, "GenXD_EditCameras", inputs, **at)["cameras"]
+    flow.add(group, "GenXD_PreviewCameras", {"cameras": cameras}, title=title, room=222, **at)
+    return cameras
+
+
+STRENGTHS = (0.0, 0.5, 1.0, 2.0)
+
+
+def motion_strength() -> Workflow:
+    """A sweep of strengths (Fig. 8 of the paper)."""
+    flow = Workflow(
+        "05_motion_strength", "One picture at four motion strengths, side by side (Fig. 8)."
+    )
+    _note(
+        flow,
+        "# Motion strength",
+        "One picture, one seed, a camera that stands still, four strengths: only how much the "
+        "objects move differs, as in figure 8 of the paper.",
+        "*GenXD Set Motion Strength* changes the strength without encoding again; with the unit "
+        "*gamma x100* it takes the numbers that the paper prints.",
+        height=300,
+    )
+    model, picture = _model_and_picture(flow, "genxd_ball_and_boxes.png")
+    middle = flow.group("2  Path and conditioning", 1, colour="yellow")
+    still = {"path": "static", "path.elevation": 18.0, "path.radius": 2.6, "num_views": VIEWS}
+    path = flow.add(middle, "GenXD_MakeCameraPath", still)["cameras"]
+    images, mask = picture["IMAGE"], picture["MASK"]
+    condition = _condition(flow, middle, model, images, path, mask=mask, mode="4d")
+    sweep = flow.group("3  One row for each strength", 2)
+    rows = [
+        _strength_row(flow, sweep, model, condition, strength, row)
+        for row, strength in enumerate(STRENGTHS)
+    ]
+    results = flow.group("4  Results", 3, colour="purple")
+    batch = {f"images.image{number}": row for number, row in enumerate(rows)}
+    everything = flow.add(results, "BatchImagesNode", batch, title="All rows", room=12)["IMAGE"]
+    sheet = _grid(flow, results, everything, columns=VIEWS, cell=128)
+    beside = rows[0]
+    for row in rows[1:]:
+        pair = {"image1": beside, "image2": row, "spacing_width": 4}
+        stitch = flow.add(results, "ImageStitch", pair, title="Side by side", collapsed=True)
+        beside = stitch["IMAGE"]
+    video = _video(flow, results, beside)
+    wide = {"column": 1, "width": 400}
+    _save_sheet(flow, results, sheet, "genxd/05_sheet", room=222, **wide)
+    _save_video(flow, results, video, "genxd/05_strengths", **wide)
+    return flow
+
+
+def _strength_row(
+    flow: Workflow, group: Group, model: Node, condition: Node, strength: float, row: int
+) -> Link:
+    """Set a strength, sample, decode, and write the strength on the frames."""
+    inputs = {"positive": condition["positive"], "motion_strength": strength}
+    title = f"Strength {strength:g}"
+    changed = flow.add(group, "GenXD_SetMotionStrength", inputs, title=title, row=row)
+    sampler = _sampler(model, condition, changed["positive"])
+    sampled = flow.add(group, "KSampler", sampler, row=row, column=1)["LATENT"]
+    decoded = {"samples": sampled, "vae": model["VAE"]}
+    images = flow.add(group, "GenXD_DecodeViews", decoded, row=row, column=2)["images"]
+    size = {"image": images, "upscale_method": "lanczos", "width": 256, "height": 256}
+    at = {"row": row, "column": 2, "collapsed": True}
+    large = flow.add(group, "ImageScale", size, title="Enlarge", **at)["IMAGE"]
+    label = {"images": large, "text": f"strength {strength:g}", "font_size": 9.0}
+    return flow.add(group, "TextOverlay", label, title="Label", **at)["images"]
+
+
+RECIPES = (
+    image_to_3d_views,
+    image_to_4d_video,
+    first_middle_last_to_4d_video,
+    few_views_to_path,
+    camera_paths,
+    motion_strength,
+)
+
+
+def recipes() -> list[Workflow]:
+    """All workflows, fresh."""
+    return [make() for make in RECIPES]

@@ -1,0 +1,126 @@
+"""Command line of the trainer: ``python -m trainer render | vae | encode | train | export``."""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import tyro
+from diffusers import AutoencoderKLTemporalDecoder
+
+from genxd_core.errors import InvalidInputError
+
+from .export import export_model
+from .loop import train
+from .recipes import RECIPES
+from .synthetic_shards import RenderJob, encode_shards, render_shards
+from .vae import VAEConfig, train_vae
+
+__all__ = ["main"]
+
+
+@dataclass
+class Render:
+    """Render procedural clips to shards."""
+
+    job: tyro.conf.OmitArgPrefixes[RenderJob]
+
+
+@dataclass
+class TrainVAE:
+    """Train a small VAE on rendered shards."""
+
+    config: tyro.conf.OmitArgPrefixes[VAEConfig]
+
+
+@dataclass
+class Encode:
+    """Encode rendered shards with a VAE.
+
+    Attributes:
+        rendered: folder of rendered shards.
+        out: folder of encoded ones.
+        vae: folder of the VAE.
+        device: where to encode.
+    """
+
+    rendered: Path
+    out: Path
+    vae: Path
+    device: str = "cpu"
+
+
+@dataclass
+class Train:
+    """Train the UNet by a recipe; a stopped run goes on where it was.
+
+    Attributes:
+        recipe: name of the recipe.
+        shards: folder of encoded shards.
+        out: folder of the run.
+        steps: instead of the recipe's.
+        threads: CPU threads; 0 leaves PyTorch's choice.
+    """
+
+    recipe: str
+    shards: Path
+    out: Path
+    steps: int | None = None
+    threads: int = 0
+
+
+@dataclass
+class Export:
+    """Write a model folder of a run's averaged weights.
+
+    Attributes:
+        unet: the run's ``unet`` folder.
+        vae: folder of the VAE.
+        out: the model folder.
+    """
+
+    unet: Path
+    vae: Path
+    out: Path
+
+
+def main() -> None:
+    """Parse the command line and run one command."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    command = tyro.cli(Render | TrainVAE | Encode | Train | Export)
+    try:
+        run(command)
+    except InvalidInputError as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+def run(command: Render | TrainVAE | Encode | Train | Export) -> None:
+    """Run one command."""
+    if isinstance(command, Render):
+        render_shards(command.job)
+    elif isinstance(command, TrainVAE):
+        train_vae(command.config)
+    elif isinstance(command, Encode):
+        vae = AutoencoderKLTemporalDecoder.from_pretrained(command.vae).to(command.device)
+        encode_shards(command.rendered, command.out, vae, device=command.device)
+    elif isinstance(command, Export):
+        export_model(command.unet, command.vae, command.out)
+    else:
+        _train(command)
+
+
+def _train(command: Train) -> None:
+    if command.recipe not in RECIPES:
+        raise InvalidInputError(
+            f"recipe is {command.recipe!r}, expected one of {', '.join(RECIPES)}."
+        )
+    if command.threads:
+        torch.set_num_threads(command.threads)
+    config = RECIPES[command.recipe](command.shards, command.out)
+    if command.steps is not None:
+        config = replace(config, steps=command.steps)
+    train(config)
+
+
+if __name__ == "__main__":
+    main()

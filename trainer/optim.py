@@ -1,0 +1,54 @@
+"""Which optimiser steps which weight, and the learning rate over a run."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import nn
+
+from .muon import Muon
+
+__all__ = ["cosine", "muon_and_adam", "set_rates"]
+
+
+def muon_and_adam(
+    named: Iterable[tuple[str, nn.Parameter]],
+    *,
+    ends: Sequence[str],
+    muon_lr: float,
+    adam_lr: float,
+    weight_decay: float = 0.0,
+) -> list[torch.optim.Optimizer]:
+    """Muon for the inner layers' matrices; AdamW for norms, biases and the layers at both ends.
+
+    Args:
+        named: parameters with their names.
+        ends: parts of names of first and last layers.
+        muon_lr: peak learning rate of Muon.
+        adam_lr: peak learning rate of AdamW.
+        weight_decay: of the matrices.
+    """
+    named = list(named)
+    inner = [p for n, p in named if p.dim() >= 2 and not any(end in n for end in ends)]
+    chosen = {id(p) for p in inner}
+    others = [p for _, p in named if id(p) not in chosen]
+    muon = Muon(inner, lr=muon_lr, weight_decay=weight_decay)
+    adam = torch.optim.AdamW(others, lr=adam_lr, betas=(0.9, 0.99), weight_decay=0.0)
+    for optimizer, peak in ((muon, muon_lr), (adam, adam_lr)):
+        for group in optimizer.param_groups:
+            group["peak_lr"] = peak
+    return [muon, adam]
+
+
+def set_rates(optimizers: Iterable[torch.optim.Optimizer], share: float) -> None:
+    """Set every learning rate to a share of its peak."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * share
+
+
+def cosine(step: int, steps: int, *, warmup: int, last: float) -> float:
+    """Linear warm-up, then a cosine down to ``last``; a share of the peak."""
+    ramp = min(1.0, (step + 1) / max(1, warmup))
+    fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+    return ramp * (last + (1 - last) * fall)
