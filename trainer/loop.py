@@ -54,8 +54,9 @@ def train(config: RunConfig) -> Path:
                 loss, figures = batch_loss(model, batch, config.loss, rng)
             accelerator.backward(loss / config.accumulate)
             meter.add(batch.mode, figures)
-        if not math.isfinite(float(loss)):
-            raise FloatingPointError(f"the loss is {float(loss)} at step {step}; nothing was saved")
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise FloatingPointError(f"the loss is {value} at step {step}; nothing was saved")
         norm = accelerator.clip_grad_norm_(unet.parameters(), config.clip_norm)
         for optimizer in optimizers:
             optimizer.step()

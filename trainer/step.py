@@ -92,7 +92,7 @@ def draw_conditioned_views(
     the batches, between two and ``max_conditioned``. Half of the latter are first, middle and
     last view (Sec. 5.1), the others any.
     """
-    single = bool(torch.rand((), generator=rng) >= config.multi_view_share)
+    single = bool(torch.rand((), generator=rng) >= config.multi_view_share) or views < 3
     if single:
         first = torch.randint(views, (size, 1), generator=rng)
         # The first view is what most users condition on.

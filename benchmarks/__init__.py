@@ -1,0 +1,1 @@
+"""Benchmarks: `python dev.py bench NAME`. Results, with machine and versions, in `results/`."""

@@ -1,0 +1,173 @@
+"""What the pack tells ComfyUI about its nodes, and how soon."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from benchmarks.import_time import LIMITS_S, library_s
+from tools.comfy_server import PACK_NAME
+
+# Permanent: graphs that people have saved name nodes, inputs and outputs so.
+NODES: dict[str, tuple[str, list[str], list[str]]] = {
+    "GenXD_LoadModel": ("load", ["model", "weight_dtype", "vae"], ["MODEL", "VAE"]),
+    "GenXD_MakeCameraPath": (
+        "cameras",
+        ["path", "num_views", "easing", "focal", "width", "height"],
+        ["GENXD_CAMERAS"],
+    ),
+    "GenXD_EditCameras": ("cameras", ["cameras", "edit"], ["GENXD_CAMERAS"]),
+    "GenXD_LoadCameras": (
+        "cameras",
+        ["file", "scale_to", "num_views", "max_distortion"],
+        ["GENXD_CAMERAS", "STRING"],
+    ),
+    "GenXD_SaveCameras": (
+        "cameras",
+        ["cameras", "filename_prefix", "format", "width", "height"],
+        ["STRING"],
+    ),
+    "GenXD_PreviewCameras": ("cameras", ["cameras", "indices"], ["IMAGE"]),
+    "GenXD_CamerasFromLoad3D": (
+        "cameras",
+        ["camera_info", "last_camera_info", "num_views", "width", "height"],
+        ["GENXD_CAMERAS"],
+    ),
+    "GenXD_CamerasToLoad3D": (
+        "cameras",
+        ["cameras", "view", "width", "height", "target_distance"],
+        ["LOAD3D_CAMERA"],
+    ),
+    "GenXD_FitViews": (
+        "conditioning",
+        [
+            *("images", "width", "height", "mode", "mask", "mask_is", "cameras", "multiple"),
+            "background",
+        ],
+        ["IMAGE", "GENXD_CAMERAS", "GENXD_FIT"],
+    ),
+    "GenXD_UnfitViews": ("conditioning", ["images", "fit"], ["IMAGE"]),
+    "GenXD_ConditionViews": (
+        "conditioning",
+        ["vae", "images", "cameras", "indices", "mode", "motion_strength", "fit"],
+        ["CONDITIONING", "CONDITIONING", "LATENT"],
+    ),
+    "GenXD_SetMotionStrength": (
+        "conditioning",
+        ["positive", "motion_strength", "unit"],
+        ["CONDITIONING"],
+    ),
+    "GenXD_DecodeViews": ("sampling", ["samples", "vae", "frames_per_chunk"], ["IMAGE"]),
+}
+GROUPS = {"load", "cameras", "conditioning", "sampling", "lifting", "curation", "evaluation"}
+# A tooltip says what is typical, in one of these words or by naming the value that is.
+TYPICAL = re.compile(
+    r"\b(typical|typically|default|released model|is what|keeps|level|first|changes nothing|"
+    r"negative|all at once)\b"
+)
+
+
+@pytest.fixture(scope="module")
+def schemas(host) -> dict[str, Any]:
+    return {
+        name: node.GET_SCHEMA()
+        for name, node in host.nodes.NODE_CLASS_MAPPINGS.items()
+        if getattr(node, "RELATIVE_PYTHON_MODULE", "") == f"custom_nodes.{PACK_NAME}"
+    }
+
+
+def all_inputs(schema: Any) -> Iterator[tuple[str, Any]]:
+    """Every input by its name in the API, those of dynamic choices included."""
+    for item in schema.inputs:
+        yield item.id, item
+        for option in getattr(item, "options", None) or []:
+            for nested in getattr(option, "inputs", []):
+                yield f"{item.id}[{option.key}].{nested.id}", nested
+
+
+def test_saved_graphs_still_find_their_nodes_inputs_and_outputs(schemas):
+    for name, (group, inputs, outputs) in NODES.items():
+        schema = schemas[name]
+        assert schema.category == f"GenXD/{group}"
+        # Widgets are saved by position: new inputs may only follow.
+        assert [item.id for item in schema.inputs][: len(inputs)] == inputs
+        types = [output.get_io_type() for output in schema.outputs]
+        assert types[: len(outputs)] == outputs
+
+
+def test_every_node_has_a_name_a_group_a_description_and_aliases(schemas):
+    assert set(NODES) <= set(schemas)
+    for name, schema in schemas.items():
+        assert re.fullmatch(r"GenXD_[A-Z][A-Za-z0-9]+", name)
+        assert schema.display_name.startswith("GenXD "), name
+        assert schema.category.removeprefix("GenXD/") in GROUPS, name
+        assert schema.description.endswith("."), name
+        assert len(schema.search_aliases) >= 3, name
+
+
+def test_every_input_and_output_has_a_tooltip(schemas):
+    for name, schema in schemas.items():
+        for item_name, item in all_inputs(schema):
+            assert item.tooltip, f"{name}.{item_name}"
+            assert item.tooltip.endswith((".", ")")), f"{name}.{item_name}"
+        for output in schema.outputs:
+            assert output.tooltip, f"{name}: output {output.display_name}"
+
+
+def test_every_number_has_bounds_a_default_within_them_and_says_what_is_typical(schemas):
+    for name, schema in schemas.items():
+        for item_name, item in all_inputs(schema):
+            if item.get_io_type() not in ("INT", "FLOAT"):
+                continue
+            where = f"{name}.{item_name}"
+            assert item.min is not None, where
+            assert item.max is not None, where
+            assert item.min <= item.default <= item.max, where
+            assert re.search(r"\d", item.tooltip) or TYPICAL.search(item.tooltip), where
+            assert TYPICAL.search(item.tooltip), f"{where}: {item.tooltip}"
+
+
+def test_numbers_with_a_unit_name_it(schemas):
+    units = {
+        r"\b(width|height|multiple)$": "pixels",
+        r"\b(azimuth_from|azimuth_to|elevation|angle)$": "degrees",
+        r"\b(radius|distance|right|up|scale|scale_to|target_distance)$": "scene units",
+        r"\b(num_views|count)$": "cameras",
+        r"\b(frames_per_chunk)$": "frames",
+    }
+    for name, schema in schemas.items():
+        for item_name, item in all_inputs(schema):
+            if item.get_io_type() not in ("INT", "FLOAT") or name not in NODES:
+                continue
+            for pattern, unit in units.items():
+                if re.search(pattern, item_name):
+                    assert unit in item.tooltip.lower(), f"{name}.{item_name}: {item.tooltip}"
+
+
+def test_every_choice_has_a_default_among_its_options(schemas):
+    for name, schema in schemas.items():
+        for item_name, item in all_inputs(schema):
+            if item.get_io_type() == "COMBO":
+                default = item.default if item.default is not None else item.options[0]
+                assert default in item.options, f"{name}.{item_name}"
+                assert not any("\\" in str(option) for option in item.options)
+
+
+def test_pack_adds_little_to_the_start_of_comfyui(server):
+    log = server.log.read_text(encoding="utf-8")
+    (seconds,) = re.findall(rf"([\d.]+) seconds: .*{PACK_NAME}", log)
+    assert float(seconds) <= LIMITS_S["the pack in ComfyUI"]  # measured: 0.1 to 0.4
+
+
+def test_library_is_imported_quickly():
+    bare, whole = library_s(runs=2)
+    assert bare <= LIMITS_S["import genxd_core"]  # measured: 0.001
+    assert whole <= LIMITS_S["every public name"]  # measured: 0.2
+
+
+def test_model_folder_is_made_known_once(host):
+    import folder_paths
+
+    paths = folder_paths.get_folder_paths("genxd")
+    assert paths == [str(host.base / "models" / "genxd")]
