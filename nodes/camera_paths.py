@@ -65,10 +65,11 @@ _ORBIT = [
         0.0,
         360.0,
         "First angle around the scene, degrees; 0 is typical.",
-        "Angle at which the path ends, degrees; the end itself is left out, so that 360 more than "
-        "the first is a full turn that closes. Half a turn or less is easier for the model.",
+        "Angle at which the path ends, degrees; 360 is typical. The end itself is left out, so "
+        "that 360 more than the first is a full turn that closes; half a turn is easier for the "
+        "model.",
     ),
-    _elevation("Height of the camera as an angle in degrees; 0 = level, 20 looks down a little."),
+    _elevation("Height of the camera as an angle in degrees; 0 (level) to 20 is typical."),
     _radius(),
 ]
 _DOLLY = [
@@ -107,7 +108,10 @@ _SLIDE = [
     ),
     _radius(),
 ]
-_STATIC = [_elevation("Height of the camera as an angle in degrees; 0 = level."), _radius()]
+_STATIC = [
+    _elevation("Height of the camera as an angle in degrees; 0 (level) is typical."),
+    _radius(),
+]
 # What a choice is called, which function makes the path, and what it asks for.
 _PRESETS: dict[str, tuple[Callable[..., Cameras], list[Any]]] = {
     "orbit": (trajectories.orbit, _ORBIT),
@@ -117,16 +121,27 @@ _PRESETS: dict[str, tuple[Callable[..., Cameras], list[Any]]] = {
     "slide": (trajectories.slide, _SLIDE),
     "pan": (
         trajectories.pan,
-        [_angle(30.0, "How far the camera turns right, degrees; negative = left."), _radius()],
+        [
+            _angle(
+                30.0, "How far the camera turns right, degrees; negative = left, 30 is typical."
+            ),
+            _radius(),
+        ],
     ),
     "tilt": (
         trajectories.tilt,
-        [_angle(20.0, "How far the camera turns up, degrees; negative = down."), _radius()],
+        [
+            _angle(20.0, "How far the camera turns up, degrees; negative = down, 20 is typical."),
+            _radius(),
+        ],
     ),
     "roll": (
         trajectories.roll,
         [
-            _angle(30.0, "How far the camera turns clockwise about its view axis, degrees."),
+            _angle(
+                30.0,
+                "How far the camera turns clockwise about its view axis, degrees; 30 is typical.",
+            ),
             _radius(),
         ],
     ),
@@ -285,7 +300,7 @@ _EDITS: dict[str, list[Any]] = {
             0.0001,
             10000.0,
             0.01,
-            "Multiplies all distances between cameras; 1 changes nothing.",
+            "Multiplies all distances between cameras; 1 changes nothing, 0.1 to 10 is typical.",
         )
     ],
     "scale to": [
@@ -309,7 +324,11 @@ _EDITS: dict[str, list[Any]] = {
     ],
     "slice": [
         io.Int.Input(
-            "first", default=0, min=0, max=1023, tooltip="First camera kept; 0 is the path's first."
+            "first",
+            default=0,
+            min=0,
+            max=1023,
+            tooltip="First camera kept; typically 0, the path's first.",
         ),
         io.Int.Input(
             "count",

@@ -179,8 +179,8 @@ class GenXDCamerasToLoad3D(io.ComfyNode):
                     default=0,
                     min=-1024,
                     max=1023,
-                    tooltip="Which camera of the path; 0 is the first, negative counts from the "
-                    "end.",
+                    tooltip="Which camera of the path, typically 0, the first; negative counts "
+                    "from the end.",
                 ),
                 io.Int.Input(
                     "width",

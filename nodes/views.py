@@ -91,8 +91,8 @@ class GenXDFitViews(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     advanced=True,
-                    tooltip="Grey level behind transparent parts, 0 to 1; the model expects white, "
-                    "1.",
+                    tooltip="Grey level behind transparent parts, 0 to 1; typically 1, the white "
+                    "that the model expects.",
                 ),
             ],
             outputs=[

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +27,14 @@ def path(host) -> Any:
 
 
 @pytest.fixture
-def folders(host, tmp_path, monkeypatch) -> Iterator[Path]:
+def folders(host, tmp_path, monkeypatch) -> Path:
     """Input and output folders of this test alone."""
     import folder_paths
 
     for name in ("input", "output"):
         (tmp_path / name).mkdir()
         monkeypatch.setattr(folder_paths, f"{name}_directory", str(tmp_path / name))
-    yield tmp_path
+    return tmp_path
 
 
 def save(host: Any, cameras: Any, prefix: str = "genxd/cameras", format: str = "genxd") -> str:
@@ -162,9 +161,7 @@ def told(host: Any, class_type: str, **inputs: Any) -> str:
 )
 def test_name_outside_the_output_folder_is_refused_before_running(host, path, folders, prefix):
     options = {"format": "genxd", "width": 8, "height": 8}
-    error = told(
-        host, "GenXD_SaveCameras", cameras=path, filename_prefix=prefix, **options
-    )
+    error = told(host, "GenXD_SaveCameras", cameras=path, filename_prefix=prefix, **options)
     assert f"filename_prefix is {prefix!r}; expected a name inside the output folder" in error
     assert "Custom validation failed" in error
     assert list(folders.rglob("*outside*")) == []
@@ -178,9 +175,7 @@ def test_link_that_leads_outside_is_refused(host, path, folders):
     (folders / "elsewhere").mkdir()
     (folders / "output" / "link").symlink_to(folders / "elsewhere", target_is_directory=True)
     options = {"format": "genxd", "width": 8, "height": 8}
-    error = told(
-        host, "GenXD_SaveCameras", cameras=path, filename_prefix="link/x", **options
-    )
+    error = told(host, "GenXD_SaveCameras", cameras=path, filename_prefix="link/x", **options)
     assert "expected a name inside the output folder" in error
     assert list((folders / "elsewhere").iterdir()) == []
 
@@ -201,15 +196,15 @@ def test_name_through_a_link_is_checked_too(host, path, folders):
         },
         "2": host.capture(["1", 0]),
     }
-    assert "GenXD Save Cameras: filename_prefix is '../outside'" in host.run(graph, check=False).error
+    assert (
+        "GenXD Save Cameras: filename_prefix is '../outside'" in host.run(graph, check=False).error
+    )
 
 
 def test_name_that_is_a_file_already_is_refused(host, path, folders):
     (folders / "output" / "taken").touch()
     options = {"format": "genxd", "width": 8, "height": 8}
-    error = told(
-        host, "GenXD_SaveCameras", cameras=path, filename_prefix="taken/x", **options
-    )
+    error = told(host, "GenXD_SaveCameras", cameras=path, filename_prefix="taken/x", **options)
     assert 'GenXD Save Cameras: filename_prefix is "taken/x"' in error
     assert "choose another name" in error
 
@@ -236,7 +231,11 @@ def test_without_files_the_menu_says_so(host, folders):
         ("cut.json", '{"frames": [', "is of no known format: neither JSON"),
         ("list.json", "[1, 2]", "holds a JSON list, no object"),
         ("new.json", '{"format": "genxd-cameras", "version": 99}', "Update ComfyUI-GenXD"),
-        ("empty.json", '{"format": "genxd-cameras", "version": 1}', '"cameras" is missing or empty'),
+        (
+            "empty.json",
+            '{"format": "genxd-cameras", "version": 1}',
+            '"cameras" is missing or empty',
+        ),
     ],
 )
 def test_file_that_holds_no_cameras_says_what_it_holds(host, folders, name, content, message):

@@ -287,7 +287,11 @@ def test_join_puts_paths_one_after_the_other_with_times_of_the_whole(host, path)
     ("kind", "values", "message"),
     [
         ("slice", {"first": 6, "count": 3}, "asks for cameras 6 to 8, but the path has 8"),
-        ("relative to view", {"view": 8}, "edit.view is 8, but the path has 8 cameras; give 0 to 7"),
+        (
+            "relative to view",
+            {"view": 8},
+            "edit.view is 8, but the path has 8 cameras; give 0 to 7",
+        ),
         ("scale", {"factor": 0.0}, "smaller than min of 0.0001: edit.factor"),
         ("scale", {"factor": float("nan")}, "edit.factor is nan"),
         ("join", {}, "Required input is missing: second"),
@@ -313,7 +317,10 @@ def test_refused_edits_name_input_and_value(host, path, kind, values, message):
 def test_anything_else_than_a_path_is_refused(host):
     graph = {
         "path": host.value({"c2w": 1}),
-        "1": {"class_type": "GenXD_EditCameras", "inputs": {"cameras": ["path", 0], "edit": "reverse"}},
+        "1": {
+            "class_type": "GenXD_EditCameras",
+            "inputs": {"cameras": ["path", 0], "edit": "reverse"},
+        },
         "2": host.capture(["1", 0]),
     }
     told = host.run(graph, check=False).error

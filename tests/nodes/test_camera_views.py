@@ -43,7 +43,10 @@ def told(host: Any, class_type: str, **inputs: Any) -> str:
 def test_preview_is_a_picture_shown_and_put_out(host, path):
     graph = {
         "path": host.value(path),
-        "1": {"class_type": "GenXD_PreviewCameras", "inputs": {"cameras": ["path", 0], "indices": ""}},
+        "1": {
+            "class_type": "GenXD_PreviewCameras",
+            "inputs": {"cameras": ["path", 0], "indices": ""},
+        },
         "2": host.capture(["1", 0]),
     }
     run = host.run(graph)

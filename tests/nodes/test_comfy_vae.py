@@ -148,10 +148,13 @@ def test_other_vae_goes_to_comfyuis_loader(host, module, weights_error, tmp_path
         save_file(network.state_dict(), tmp_path / f"{channels}.safetensors")
     vae = host.call(lambda: module.load_genxd_vae(tmp_path / "4.safetensors"))
     (pictures,) = host.run_node(
-        "GenXD_DecodeViews", samples={"samples": torch.zeros(2, 4, 4, 4)}, vae=vae, frames_per_chunk=1
+        "GenXD_DecodeViews",
+        samples={"samples": torch.zeros(2, 4, 4, 4)},
+        vae=vae,
+        frames_per_chunk=1,
     )
     assert pictures.shape == (2, 32, 32, 3)
-    with pytest.raises(weights_error, match="latents of 16 channels.*another model's"):
+    with pytest.raises(weights_error, match=r"latents of 16 channels.*another model's"):
         host.call(lambda: module.load_genxd_vae(tmp_path / "16.safetensors"))
 
 

@@ -113,7 +113,9 @@ def test_path_through_fit_views_is_accepted_and_another_is_not(host, given):
     good = given | {"images": fitted, "cameras": cameras, "fit": record}
     host.run_node("GenXD_ConditionViews", **good)
     error = told(host, "GenXD_ConditionViews", **(good | {"cameras": path}))
-    assert "cameras are for pictures of width / height 2.000, but the fitted ones have 1.000" in error
+    assert (
+        "cameras are for pictures of width / height 2.000, but the fitted ones have 1.000" in error
+    )
     error = told(host, "GenXD_ConditionViews", **(good | {"images": pictures(1, 64, 64)}))
     assert "fit was made for 32x32 pictures, but images are 64x64" in error
 
@@ -259,10 +261,16 @@ def test_size_that_the_network_cannot_halve_is_refused_before_the_first_step(hos
 
 LATENTS: dict[str, tuple[Tensor, str]] = {
     "another size": (torch.zeros(4, 4, 8, 8), "latent_image is 8x8 but the conditioned views were"),
-    "another count": (torch.zeros(6, 4, 4, 4), "latent_image has 6 frames, but the camera path has 4"),
+    "another count": (
+        torch.zeros(6, 4, 4, 4),
+        "latent_image has 6 frames, but the camera path has 4",
+    ),
     "one frame": (torch.zeros(1, 4, 4, 4), "latent_image has 1 frames, but the camera path has 4"),
     "other channels": (torch.ones(4, 16, 4, 4), "latent_image has shape (4, 16, 4, 4), expected"),
-    "video latents": (torch.ones(1, 4, 4, 4, 4), "latent_image has shape (1, 4, 4, 4, 4), expected"),
+    "video latents": (
+        torch.ones(1, 4, 4, 4, 4),
+        "latent_image has shape (1, 4, 4, 4, 4), expected",
+    ),
     "NaN": (torch.full((4, 4, 4, 4), torch.nan), "values that are not finite (NaN or infinity)"),
 }
 

@@ -75,7 +75,10 @@ def test_lora_equals_weights_with_it_baked_in(host, scene, models, request, name
     make_mini_model(models / f"baked-{name}", baked)
 
     (adapted,) = host.run_node(
-        "LoraLoaderModelOnly", model=scene.model, lora_name=f"{name}.safetensors", strength_model=0.5
+        "LoraLoaderModelOnly",
+        model=scene.model,
+        lora_name=f"{name}.safetensors",
+        strength_model=0.5,
     )
     out = scene.sample(model=adapted)
     assert_same_up_to_std(out, scene.sample(model=load(host, f"baked-{name}")), ROUNDING)
@@ -224,7 +227,9 @@ def test_patcher_can_be_made_again_without_dynamic_memory(host, scene, mini):
 
 
 def test_clone_without_dynamic_memory_samples_the_same(host, scene, monkeypatch):
-    (patched,) = host.run_node("ModelMergeSimple", model1=scene.model, model2=scene.model, ratio=1.0)
+    (patched,) = host.run_node(
+        "ModelMergeSimple", model1=scene.model, model2=scene.model, ratio=1.0
+    )
     monkeypatch.setattr(patched, "is_dynamic", lambda: True)
     clone = host.call(lambda: patched.clone(disable_dynamic=True))
     assert clone.model is not scene.model.model
@@ -255,9 +260,7 @@ def test_network_compiles_as_one_graph_and_samples_the_same(host, scene, models)
     model.model_options["transformer_options"]["optimized_attention_override"] = one_graph
     compiled = host.call(lambda: model.clone(disable_dynamic=True))
     options = {"guard_filter_fn": unguarded}
-    host.call(
-        lambda: set_torch_compile_wrapper(compiled, "eager", options=options, fullgraph=True)
-    )
+    host.call(lambda: set_torch_compile_wrapper(compiled, "eager", options=options, fullgraph=True))
     assert_same_up_to_std(scene.sample(model=compiled), scene.sample(model=model), ROUNDING)
 
 

@@ -240,9 +240,9 @@ def test_area_of_a_conditioning_is_cropped_from_everything(exact_scene, host):
 
     def within(width: float, x: float) -> Any:
         area = {"width": width, "height": 1.0, "x": x, "y": 0.0, "strength": 1.0}
-        return host.run_node(
-            "ConditioningSetAreaPercentage", conditioning=scene.positive, **area
-        )[0]
+        return host.run_node("ConditioningSetAreaPercentage", conditioning=scene.positive, **area)[
+            0
+        ]
 
     whole = scene.sample(positive=within(1.0, 0.0))
     assert_same_up_to_std(whole, scene.sample(), 1e-6)

@@ -223,9 +223,7 @@ def test_matches_reference_step_by_step(run):
         before = after
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in CASES if name not in NEEDS_FLOAT64 | {"sdedit"}]
-)
+@pytest.mark.parametrize("name", [name for name in CASES if name not in NEEDS_FLOAT64 | {"sdedit"}])
 def test_matches_reference_run_freely(host, loaded, name):
     run = condition(host, loaded, name)
     out = run.ksampler()
@@ -284,7 +282,9 @@ def test_sdedit_is_ksampler_advanced_that_starts_at_a_later_step(host, loaded):
     )
     late = sigmas[steps - int(steps * strength) :]
     torch.testing.assert_close(late, run.sigmas, rtol=1e-5, atol=0)
-    assert_same_up_to(advanced["samples"] * SCALE, run.custom(noise, late, video_latents(run)), 1e-5)
+    assert_same_up_to(
+        advanced["samples"] * SCALE, run.custom(noise, late, video_latents(run)), 1e-5
+    )
 
 
 def test_matches_reference_decoded_frames(run):

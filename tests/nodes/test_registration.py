@@ -61,11 +61,6 @@ NODES: dict[str, tuple[str, list[str], list[str]]] = {
     "GenXD_DecodeViews": ("sampling", ["samples", "vae", "frames_per_chunk"], ["IMAGE"]),
 }
 GROUPS = {"load", "cameras", "conditioning", "sampling", "lifting", "curation", "evaluation"}
-# A tooltip says what is typical, in one of these words or by naming the value that is.
-TYPICAL = re.compile(
-    r"\b(typical|typically|default|released model|is what|keeps|level|first|changes nothing|"
-    r"negative|all at once)\b"
-)
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +119,7 @@ def test_every_number_has_bounds_a_default_within_them_and_says_what_is_typical(
             assert item.min is not None, where
             assert item.max is not None, where
             assert item.min <= item.default <= item.max, where
-            assert re.search(r"\d", item.tooltip) or TYPICAL.search(item.tooltip), where
-            assert TYPICAL.search(item.tooltip), f"{where}: {item.tooltip}"
+            assert re.search(r"typical|released model", item.tooltip), f"{where}: {item.tooltip}"
 
 
 def test_numbers_with_a_unit_name_it(schemas):

@@ -340,7 +340,12 @@ def test_graph_without_a_mistake_gives_its_pictures(client):
 
 def test_built_in_model_gives_pictures(client):
     prompt = changed(
-        {"load.model": "genxd-nano (built in)", "fit.width": 64, "fit.height": 64, "sample.steps": 1}
+        {
+            "load.model": "genxd-nano (built in)",
+            "fit.width": 64,
+            "fit.height": 64,
+            "sample.steps": 1,
+        }
     )
     assert len(list(output_files(client.run(prompt, timeout=120)))) == 4
 

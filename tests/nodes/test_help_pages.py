@@ -1,0 +1,102 @@
+"""The help pages say what the nodes do: every input, its range, and messages that exist."""
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.nodes.test_registration import NODES, all_inputs
+from tests.source_code import modules
+from tests.support import ROOT
+
+DOCS = ROOT / "web" / "docs"
+SECTIONS = ["Inputs", "Outputs", "Example", "Common errors"]
+# Where the paper's limits (appendix J) bear on what the node is used for.
+WITH_LIMITS = {"LoadModel", "MakeCameraPath", "LoadCameras", "ConditionViews", "SetMotionStrength"}
+# Said by ComfyUI or by the machine.
+NOT_OURS = ("out of memory",)
+
+
+def page(name: str) -> str:
+    return (DOCS / f"{name}.md").read_text(encoding="utf-8")
+
+
+def spoken(text: str) -> str:
+    """Source without the seams of long strings, and without the difference between quotes."""
+    text = re.sub(r"[\"']\s*\n\s*(?:rf|fr|f|r)?[\"']", "", text)
+    return re.sub(r"[\"'`\\]", "", text)
+
+
+@pytest.fixture(scope="module")
+def sources() -> str:
+    paths = modules("nodes", "genxd_core")
+    return "\n".join(spoken(path.read_text(encoding="utf-8")) for path in paths)
+
+
+@pytest.fixture(scope="module")
+def schemas(host) -> dict[str, Any]:
+    return {name: host.nodes.NODE_CLASS_MAPPINGS[name].GET_SCHEMA() for name in NODES}
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_page_has_its_sections(name):
+    text = page(name)
+    headings = re.findall(r"^## (.+)$", text, re.M)
+    assert [heading for heading in headings if heading in SECTIONS] == SECTIONS
+    assert name.removeprefix("GenXD_") not in WITH_LIMITS or "App. J" in text
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_page_is_titled_as_the_node(name, schemas):
+    assert page(name).startswith(f"# {schemas[name].display_name}\n")
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_page_names_every_input_choice_and_output(name, schemas):
+    text = page(name)
+    for path, item in all_inputs(schemas[name]):
+        assert re.search(rf"\b{re.escape(item.id)}\b", text), path
+        for option in getattr(item, "options", None) or []:
+            key = getattr(option, "key", option)
+            if item.id not in ("model", "vae", "file"):
+                assert key in text, f"{path}: {key}"
+    for output in schemas[name].outputs:
+        assert f"| {output.display_name} |" in text
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_page_names_the_range_of_every_number(name, schemas):
+    text = page(name)
+    for path, item in all_inputs(schemas[name]):
+        if item.get_io_type() in ("INT", "FLOAT"):
+            low, high = f"{item.min:g}", f"{item.max:g}"
+            # Degrees and scene units are said once for inputs that share them.
+            assert re.search(rf"(?<![\d.]){re.escape(low)}\b", text), f"{path}: {low}"
+            assert re.search(rf"(?<![\d.]){re.escape(high)}\b", text), f"{path}: {high}"
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_messages_that_the_page_explains_exist(name, sources):
+    rows = page(name).partition("## Common errors")[2].partition("\n## ")[0]
+    messages = [
+        quoted
+        for row in re.findall(r"^\| (.+?) \|", rows, re.M)
+        for quoted in re.findall(r"\*([^*]+)\*", row)
+    ]
+    assert messages or name == "none"
+    for message in messages:
+        for piece in re.split(r"\.\.\.", spoken(message)):
+            piece = piece.strip(" ;,.")
+            if len(piece) > 8 and piece not in NOT_OURS:
+                assert piece in sources, f"{message!r}: nothing says {piece!r}"
+
+
+def test_there_is_no_page_without_a_node(host):
+    known = set(host.nodes.NODE_CLASS_MAPPINGS)
+    assert [path.stem for path in DOCS.glob("*.md") if path.stem not in known] == []
+
+
+def test_page_is_served(client):
+    """Where ComfyUI's frontend looks for it."""
+    text = client.get_bytes("/extensions/ComfyUI-GenXD/docs/GenXD_ConditionViews.md").decode()
+    assert text == page("GenXD_ConditionViews")
