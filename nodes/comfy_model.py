@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..genxd_core.cameras.cameras import Cameras
 from ..genxd_core.cameras.rays import plucker_rays
-from ..genxd_core.errors import InvalidInputError
+from ..genxd_core.errors import InvalidInputError, WeightsError
 from ..genxd_core.model.conditioning import MODE_VIDEO
 from ..genxd_core.model.config import GenXDUNetConfig
 from ..genxd_core.model.embeddings import sinusoid
@@ -34,6 +34,9 @@ from ..genxd_core.sizes import check_size
 __all__ = ["SIGMA_MAX", "SIGMA_MIN", "condition_values", "load_genxd_model"]
 
 SIGMA_MIN, SIGMA_MAX = 0.002, 700.0
+_NETWORK_CHANNELS = 15  # 4 latent, 4 zero, 6 of rays, 1 of the mask
+_LATENT_CHANNELS = 4
+_ADDED_IDS = 2
 _WRAPPERS = comfy.patcher_extension.WrappersMP
 
 
@@ -275,12 +278,15 @@ class GenXDBase(comfy.model_base.BaseModel):
         frames, (height, width) = len(mask), noise.shape[-2:]
         indicator = int(values["genxd_indicator"])
         plane = mask.float().view(-1, 1, 1, 1).expand(-1, 1, height, width).clone()
-        ids = torch.zeros(frames, 2)
+        strength = 0.0 if unconditional else float(values["genxd_motion_strength"])
+        ids = torch.zeros(frames, _ADDED_IDS)
+        if not network.motion_condition:
+            ids[:, 0] = strength  # networks without an embedding of their own take it so
+        rays = torch.zeros(frames, 6, height, width)
         if unconditional:
-            clean, rays = torch.zeros_like(latent), torch.zeros(frames, 6, height, width)
+            clean = torch.zeros_like(latent)
         else:
             clean = self.process_latent_in(latent) * mask.view(-1, 1, 1, 1)
-            rays = torch.zeros(frames, 6, height, width)
             if indicator != MODE_VIDEO:
                 ids[:, 1] = 1.0
                 rays = plucker_rays(
@@ -291,20 +297,20 @@ class GenXDBase(comfy.model_base.BaseModel):
                 )
         # Sinusoids are made here, in float32: the backend casts what it passes on.
         added = sinusoid(ids, network.addition_time_embed_dim).flatten(1)
-        conds = {
-            "ctx_latent": comfy.conds.CONDNoiseShape(clean),
-            "ctx_mask": comfy.conds.CONDNoiseShape(plane),
-            "rays": comfy.conds.CONDNoiseShape(rays),
-            "added_sinusoids": comfy.conds.CONDRegular(added),
+        shaped = {"ctx_latent": clean, "ctx_mask": plane, "rays": rays}
+        vectors = {"added_sinusoids": added}
+        if network.motion_condition:
+            strengths = torch.full((frames,), strength)
+            vectors["motion_sinusoid"] = sinusoid(strengths, network.block_out_channels[0])
+        # Here once, not in every step.
+        device = values.get("device", noise.device)
+        return {
+            **{k: comfy.conds.CONDNoiseShape(v.to(device)) for k, v in shaped.items()},
+            **{k: comfy.conds.CONDRegular(v.to(device)) for k, v in vectors.items()},
             # Plain ints, equal in both branches, so that guidance runs them in one call.
             "num_video_frames": comfy.conds.CONDConstant(frames),
             "indicator": comfy.conds.CONDConstant(indicator),
         }
-        if network.motion_condition:
-            strength = 0.0 if unconditional else float(values["genxd_motion_strength"])
-            motion = sinusoid(torch.full((frames,), strength), network.block_out_channels[0])
-            conds["motion_sinusoid"] = comfy.conds.CONDRegular(motion)
-        return conds
 
     def _check_latents(self, noise: Tensor, latent: Tensor, start: Tensor | None) -> None:
         if noise.dim() != 4 or noise.shape[1] != latent.shape[1]:
@@ -384,6 +390,17 @@ def load_genxd_model(
     """
     options = dict(options or {})
     weights = read_unet(path)
+    config = weights.config
+    for name, value, expected in (
+        ("in_channels", config.in_channels, _NETWORK_CHANNELS),
+        ("out_channels", config.out_channels, _LATENT_CHANNELS),
+        ("added ids", config.num_added_ids, _ADDED_IDS),
+    ):
+        if value != expected:
+            raise WeightsError(
+                f"{weights.path} has {value} for {name}, expected {expected}; it is a GenXD "
+                "network for another kind of input."
+            )
     patcher = _patch(weights, options.get("dtype"), disable_dynamic)
     patcher.cached_patcher_init = (load_genxd_model, (str(path), options))
     return patcher

@@ -73,6 +73,8 @@ class RunConfig:
         ema_half_life: steps after which a weight's share in the average has halved.
         gradient_checkpointing: trade time for memory.
         mixed_precision: "no", "fp16" or "bf16".
+        plain_attention: attention by plain matrix products (`trainer.attention`): faster on a CPU,
+            for short clips of small pictures.
         init_from: weights to start from: a file or folder that `genxd_core.load_unet` reads.
         seed: of everything.
         log_every: steps between log lines.
@@ -98,6 +100,7 @@ class RunConfig:
     ema_half_life: float = 500.0
     gradient_checkpointing: bool = False
     mixed_precision: str = "no"
+    plain_attention: bool = False
     init_from: Path | None = None
     seed: int = 0
     log_every: int = 25

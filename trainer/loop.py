@@ -12,10 +12,12 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import Tensor
 
+from genxd_core.errors import InvalidInputError
 from genxd_core.files import write_atomically
 from genxd_core.model.unet import GenXDUNet
 from genxd_core.model.weights import load_unet
 
+from .attention import plain_attention
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import RunConfig
 from .data import ClipStore, draw_batch
@@ -50,8 +52,8 @@ def train(config: RunConfig) -> Path:
         set_rates(optimizers, share)
         for _ in range(config.accumulate):
             batch = draw_batch(store, config, rng)
-            with accelerator.autocast():
-                loss, figures = batch_loss(model, batch, config.loss, rng)
+            # Mixed precision is in the prepared model's forward pass alone.
+            loss, figures = batch_loss(model, batch, config.loss, rng)
             accelerator.backward(loss / config.accumulate)
             meter.add(batch.mode, figures)
         value = float(loss.detach())
@@ -80,6 +82,7 @@ def build_optimizers(unet: GenXDUNet, config: RunConfig) -> list[torch.optim.Opt
             muon_lr=config.muon_lr,
             adam_lr=config.peak_lr,
             weight_decay=config.weight_decay,
+            muon_dtype=torch.bfloat16 if config.mixed_precision == "bf16" else None,
         )
     adam = torch.optim.AdamW(unet.parameters(), lr=config.peak_lr, weight_decay=config.weight_decay)
     adam.param_groups[0]["peak_lr"] = config.peak_lr
@@ -97,10 +100,18 @@ def save_weights(config: RunConfig, values: dict[str, Tensor], step: int) -> Non
 
 
 def _build_network(config: RunConfig) -> GenXDUNet:
-    if config.init_from is not None:
-        return load_unet(config.init_from)
-    unet = GenXDUNet(config.unet)
-    soften_start_(unet)
+    attention = plain_attention if config.plain_attention else None
+    unet = GenXDUNet(config.unet, attention=attention)
+    if config.init_from is None:
+        soften_start_(unet)
+        return unet
+    source = load_unet(config.init_from)
+    if source.config != config.unet:
+        raise InvalidInputError(
+            f"init_from is {config.init_from}, a network of another configuration than unet: "
+            f"{source.config}, expected {config.unet}."
+        )
+    unet.load_state_dict(source.state_dict())
     return unet
 
 

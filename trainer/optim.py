@@ -18,6 +18,7 @@ def muon_and_adam(
     muon_lr: float,
     adam_lr: float,
     weight_decay: float = 0.0,
+    muon_dtype: torch.dtype | None = None,
 ) -> list[torch.optim.Optimizer]:
     """Muon for the inner layers' matrices; AdamW for norms, biases and the layers at both ends.
 
@@ -27,12 +28,13 @@ def muon_and_adam(
         muon_lr: peak learning rate of Muon.
         adam_lr: peak learning rate of AdamW.
         weight_decay: of the matrices.
+        muon_dtype: of Muon's iterations; None for that of the weights.
     """
     named = list(named)
     inner = [p for n, p in named if p.dim() >= 2 and not any(end in n for end in ends)]
     chosen = {id(p) for p in inner}
     others = [p for _, p in named if id(p) not in chosen]
-    muon = Muon(inner, lr=muon_lr, weight_decay=weight_decay)
+    muon = Muon(inner, lr=muon_lr, weight_decay=weight_decay, dtype=muon_dtype)
     adam = torch.optim.AdamW(others, lr=adam_lr, betas=(0.9, 0.99), weight_decay=0.0)
     for optimizer, peak in ((muon, muon_lr), (adam, adam_lr)):
         for group in optimizer.param_groups:

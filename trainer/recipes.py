@@ -40,6 +40,7 @@ def nano(shards: Path, out: Path) -> RunConfig:
         warmup=200,
         weight_decay=1e-2,
         ema_half_life=300.0,
+        plain_attention=True,
     )
 
 

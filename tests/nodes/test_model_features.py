@@ -276,3 +276,47 @@ def test_other_noise_range_changes_the_schedule(host, scene):
     out = replace(scene, model=narrow).sample()
     assert torch.equal(out[list(scene.given)], scene.clean)
     assert not torch.equal(out, scene.sample())
+
+
+# ---- networks of another kind -------------------------------------------------------------------
+
+
+def test_network_without_motion_embedding_is_told_the_strength_with_its_added_ids(
+    host, scene, models
+):
+    config = gx.GenXDUNetConfig.with_widths((32,), (2,), motion_condition=False)
+    make_mini_model(models / "no motion", gx.GenXDUNet(config))
+    model = load(host, "no motion")
+    seen: list[dict[str, Any]] = []
+    original = model.model.diffusion_model.forward_embedded
+
+    def keep(sample: Tensor, **options: Any) -> Tensor:
+        seen.append(options)
+        return original(sample, **options)
+
+    model.model.diffusion_model.forward_embedded = keep
+    scene.sample(model=model, steps=1)
+    sinusoid = host.module("genxd_core.model.embeddings").sinusoid
+    (call,) = seen
+    assert call["motion_sinusoid"] is None
+    order = call["transformer_options"]["cond_or_uncond"]
+    # The scene's strength is 2; the unconditional branch has none of it.
+    for branch, ids in ((0, [2.0, 1.0]), (1, [0.0, 0.0])):
+        expected = sinusoid(torch.tensor(ids), 256).flatten().expand(4, -1)
+        torch.testing.assert_close(call["added_sinusoids"][order.index(branch)], expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"in_channels": 14}, "has 14 for in_channels, expected 15"),
+        ({"out_channels": 8}, "has 8 for out_channels, expected 4"),
+        ({"projection_class_embeddings_input_dim": 768}, "has 3 for added ids, expected 2"),
+    ],
+)
+def test_network_for_other_inputs_is_refused(host, models, changes, message):
+    config = gx.GenXDUNetConfig.with_widths((32,), (2,), **changes)
+    name = next(iter(changes))
+    make_mini_model(models / name, gx.GenXDUNet(config))
+    with pytest.raises(AssertionError, match=message):
+        load(host, name)

@@ -103,6 +103,14 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         {"path.path": "spirograph"},
         *("refused", "path", 'path is "spirograph"; expected one of "orbit", "forward-facing"'),
     ),
+    "a list as the kind of path": (
+        {"path.path": ["orbit"]},
+        *("refused", "path", 'expected one of "orbit", "forward-facing"'),
+    ),
+    "an object as the kind of path": (
+        {"path.path": {"path": "orbit"}},
+        *("failed", "path", "path is missing or unknown; expected one of"),
+    ),
     "no kind of path": (
         {"path.path": None},
         *("failed", "path", "path is missing or unknown; expected one of"),

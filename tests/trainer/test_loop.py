@@ -5,12 +5,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 
 from genxd_core.errors import InvalidInputError
 from genxd_core.model.config import GenXDUNetConfig
+from genxd_core.model.transformer import sdpa
 from genxd_core.model.weights import load_unet
 from tests.support import seeded
+from trainer.attention import plain_attention
 from trainer.config import LossConfig, MixEntry, RunConfig
 from trainer.data import ClipStore, draw_batch
 from trainer.loop import train
@@ -99,6 +102,35 @@ def _stop_after(config, steps):
     return int(torch.load(config.out / "state.pt", weights_only=True)["step"])
 
 
+def test_run_from_given_weights_starts_there_and_trains_them(config, tmp_path):
+    source = train(config)
+    goes_on = replace(config, out=tmp_path / "on", init_from=source, steps=1, save_every=1)
+    start, end = weights(source), weights(train(replace(goes_on, peak_lr=1e-6)))
+    change = {key: float((end[key] - start[key]).abs().max()) for key in start}
+    assert max(change.values()) < 1e-5
+    assert sum(value > 0 for value in change.values()) > len(change) / 2
+
+
+def test_given_weights_of_another_network_are_refused(config, tmp_path):
+    source = train(config)
+    other = GenXDUNetConfig.with_widths(
+        (64, 64), (1, 1), addition_time_embed_dim=32, projection_class_embeddings_input_dim=64
+    )
+    with pytest.raises(InvalidInputError, match=r"init_from is .*, a network of another config"):
+        train(replace(config, out=tmp_path / "on", init_from=source, unet=other))
+
+
+def test_half_precision_run_differs_by_rounding_alone(config, tmp_path):
+    single = weights(train(replace(config, steps=1, save_every=1)))
+    AcceleratorState._reset_state()  # it keeps the first run's precision for the whole process
+    half = replace(config, out=tmp_path / "half", steps=1, save_every=1, mixed_precision="bf16")
+    difference = [(single[key] - value).norm() for key, value in weights(train(half)).items()]
+    AcceleratorState._reset_state()
+    # Adam's first step is lr times the gradient's sign: rounding flips only the smallest ones.
+    lr, count = config.peak_lr, sum(value.numel() for value in single.values())
+    assert 0 < float(torch.stack(difference).norm()) < 0.5 * 2 * lr * count**0.5
+
+
 def test_run_writes_weights_that_load_and_a_log(config):
     folder = train(config)
     assert load_unet(folder).config == TINY
@@ -171,9 +203,31 @@ def test_rendering_goes_on_where_it_was_stopped(tmp_path):
 
 def test_orthogonalised_matrix_has_nearly_equal_singular_values():
     for shape in ((8, 20), (20, 8)):
-        out = orthogonalised(torch.randn(shape, generator=seeded()))
-        values = torch.linalg.svdvals(out)
-        assert 0.6 < float(values.min()) <= float(values.max()) < 1.3
+        for dtype in (None, torch.bfloat16):
+            out = orthogonalised(torch.randn(shape, generator=seeded()), dtype=dtype)
+            values = torch.linalg.svdvals(out)
+            assert 0.6 < float(values.min()) <= float(values.max()) < 1.3
+
+
+def test_plain_attention_is_the_networks_own():
+    q, k, v = (torch.randn(3, n, 8, generator=seeded(n)) for n in (5, 7, 7))
+    torch.testing.assert_close(plain_attention(q, k, v, 2), sdpa(q, k, v, 2))
+
+
+def test_muon_treats_every_weight_as_if_it_were_alone():
+    shapes = [(4, 6), (4, 2, 3), (6, 4), (4, 6)]
+    starts = [torch.randn(shape, generator=seeded(i)) for i, shape in enumerate(shapes)]
+
+    def stepped(values):
+        parameters = [torch.nn.Parameter(value.clone()) for value in values]
+        optimizer = Muon(parameters, lr=0.1)
+        sum(parameter.pow(3).sum() for parameter in parameters).backward()
+        optimizer.step()
+        return [parameter.detach() for parameter in parameters]
+
+    alone = [stepped([start])[0] for start in starts]
+    for together, one in zip(stepped(starts), alone, strict=True):
+        torch.testing.assert_close(together, one)
 
 
 def test_muon_finds_a_minimum():
