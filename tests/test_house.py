@@ -22,7 +22,7 @@ INSTALLED_AS = {
     "PIL": "pillow",
     "cv2": "opencv-python-headless",
 }
-OURS = {"genxd_core", "genxd_trainer", "nodes", "tests", "tools", "trainer"}
+OURS = {"benchmarks", "genxd_core", "genxd_trainer", "nodes", "tests", "tools", "trainer"}
 # What ComfyUI brings to its nodes, and what the developer's tools install for themselves.
 BROUGHT_ALONG = {
     "nodes": {
@@ -30,6 +30,7 @@ BROUGHT_ALONG = {
         *{"latent_preview", "node_helpers", "server", "aiohttp", "av", "scipy", "torchvision"},
     },
     "tools": {"websocket"},
+    "benchmarks": {"psutil"},
 }
 
 
