@@ -160,7 +160,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=None, help="default: 25; full on a CPU: 3")
     parser.add_argument("--size", type=int, default=None, help="default: nano 64, full 128 px")
     parser.add_argument("--dtypes", nargs="+", choices=sorted(DTYPES), default=["fp32"])
-    parser.add_argument("--device", default="cpu", help="of the pipeline: cpu or cuda")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--warm-up", type=int, default=1, help="runs before the one that counts")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: PyTorch's choice")
     args = parser.parse_args()
@@ -179,7 +179,7 @@ def main() -> int:
         if full:
             folder, model = Path(base) / "models" / "genxd" / "full", "full"
             _lay_out_full_size(folder)
-        host = Host(comfy_root, Path(base), pack)
+        host = Host(comfy_root, Path(base), pack, cpu=args.device == "cpu")
         try:
             rows = run(host, args, folder, model)
         finally:

@@ -27,6 +27,7 @@ __all__ = ["nothing_skipped"]
 
 MODES = {"3d": 0, "video": 1, "4d": 2}
 LIMITS = {"3d": 0.65, "4d": 0.95}  # of the time of the other side, on a CPU
+ROUNDING = 1e-4  # of the output's deviation, in float32
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -97,7 +98,7 @@ def compare(unet: GenXDUNet, frames: int, size: int, mode: str, runs: int) -> di
 
 
 def main() -> int:
-    """Measure and save; the status is 1 where a ratio on a CPU in float32 passes its limit."""
+    """Measure and save; the status is 1 where float32 misses a limit."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", choices=("full", "nano"), default="full")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -125,16 +126,16 @@ def main() -> int:
                 print(_line(row), flush=True)
         del unet
     save("unet_forward", args.config, args.device, {"parameters": weights, "rows": rows})
-    slow = [
-        row
-        for row in rows
-        if args.device == "cpu"
-        and row["dtype"] == "fp32"
-        and row["ratio"] > LIMITS.get(row["mode"], 1.0)
-    ]
-    for row in slow:
-        print(f"over its limit of {LIMITS.get(row['mode'], 1.0)}: {_line(row)}", file=sys.stderr)
-    return int(bool(slow))
+    failed = [row for row in rows if row["dtype"] == "fp32" and not _holds(row, args.device)]
+    for row in failed:
+        print(f"misses a limit: {_line(row)}", file=sys.stderr)
+    return int(bool(failed))
+
+
+def _holds(row: dict[str, Any], device: str) -> bool:
+    """Whether both sides agree within rounding and, on a CPU, ours is as quick as it should be."""
+    quick = device != "cpu" or row["ratio"] <= LIMITS.get(row["mode"], 1.0)
+    return quick and row["difference_over_std"] <= ROUNDING
 
 
 @torch.inference_mode()

@@ -51,9 +51,16 @@ def read_checksums(path: Path) -> dict[str, str]:
 
 
 def write_checksums(folder: Path) -> Path:
-    """Write ``SHA256SUMS`` for all files of a folder, as ``sha256sum`` would; returns its path."""
+    """Write ``SHA256SUMS`` for a folder's files, as ``sha256sum`` would; returns its path.
+
+    Pages of text (``.md``) are left out: they may be mended later.
+    """
     path = folder / "SHA256SUMS"
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and file != path)
+    files = sorted(
+        file
+        for file in folder.rglob("*")
+        if file.is_file() and file != path and file.suffix != ".md"
+    )
     lines = [f"{sha256_of(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
     write_atomically(path, lambda unfinished: unfinished.write_bytes("".join(lines).encode()))
     return path

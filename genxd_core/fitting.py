@@ -30,6 +30,7 @@ __all__ = [
     "fit_masks",
     "fit_views",
     "plan_fit",
+    "unfit_cameras",
     "unfit_views",
 ]
 
@@ -241,6 +242,22 @@ def fit_cameras(cameras: Cameras, record: FitRecord) -> Cameras:
     return Cameras(cameras.c2w, _fitted_Ks(cameras.Ks_norm, record), cameras.times)
 
 
+def unfit_cameras(cameras: Cameras, record: FitRecord) -> Cameras:
+    """Intrinsics of views that `unfit_views` brought back.
+
+    After "pad" this is the inverse of `fit_cameras`. After "crop" the views that come back show
+    what the fitted ones show, at another resolution, and normalised intrinsics stay.
+
+    Args:
+        cameras: cameras of fitted (or generated) views.
+        record: of the `fit_views` call.
+    """
+    if record.mode == "crop":
+        return cameras
+    factors = cameras.Ks_norm.new_tensor(record.focal_factors)
+    return Cameras(cameras.c2w, _scaled_about_centre(cameras.Ks_norm, 1 / factors), cameras.times)
+
+
 def unfit_views(images: Shaped[Tensor, "..."], record: FitRecord) -> Float[Tensor, "v 3 h w"]:
     """Bring fitted (or generated) views back to the given picture's resolution.
 
@@ -327,11 +344,14 @@ def _per_view(Ks_norm: Tensor, num_views: int) -> Tensor:
 
 
 def _fitted_Ks(Ks_norm: Tensor, record: FitRecord) -> Tensor:
-    factors = Ks_norm.new_tensor(record.focal_factors)
-    fitted = Ks_norm.clone()
-    fitted[:, :2, :2] *= factors[:, None]
-    fitted[:, :2, 2] = 0.5 + (Ks_norm[:, :2, 2] - 0.5) * factors
-    return fitted
+    return _scaled_about_centre(Ks_norm, Ks_norm.new_tensor(record.focal_factors))
+
+
+def _scaled_about_centre(Ks_norm: Tensor, factors: Tensor) -> Tensor:
+    scaled = Ks_norm.clone()
+    scaled[:, :2, :2] *= factors[:, None]
+    scaled[:, :2, 2] = 0.5 + (Ks_norm[:, :2, 2] - 0.5) * factors
+    return scaled
 
 
 def _fitted_picture(levels: Tensor, record: FitRecord, pad_levels: list[int]) -> Tensor:

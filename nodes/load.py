@@ -1,5 +1,6 @@
 """Loading weights."""
 
+import os
 from pathlib import Path
 
 import folder_paths
@@ -31,6 +32,8 @@ _DTYPES = {
 folder_paths.add_model_folder_path(
     _FOLDER, str(Path(folder_paths.models_dir) / _FOLDER), is_default=True
 )
+if os.environ.get("GENXD_MODELS"):
+    folder_paths.add_model_folder_path(_FOLDER, os.environ["GENXD_MODELS"])
 
 
 def _entries() -> dict[str, Path]:

@@ -5,7 +5,14 @@ from comfy_api.latest import io
 
 from ..genxd_core.cameras.cameras import Cameras
 from ..genxd_core.errors import InvalidInputError
-from ..genxd_core.fitting import FitMode, FitRecord, fit_cameras, fit_views, unfit_views
+from ..genxd_core.fitting import (
+    FitMode,
+    FitRecord,
+    fit_cameras,
+    fit_views,
+    unfit_cameras,
+    unfit_views,
+)
 from ..genxd_core.sizes import nearest_sizes
 from ._checks import check_images, check_mask, checked
 from ._convert import image_to_views, mask_to_maps, views_to_image
@@ -195,17 +202,28 @@ class GenXDUnfitViews(io.ComfyNode):
             inputs=[
                 io.Image.Input("images", tooltip="Generated views, of the fitted size."),
                 FitSocket.Input("fit", tooltip="The fit output of GenXD Fit Views."),
+                CamerasSocket.Input(
+                    "cameras",
+                    optional=True,
+                    tooltip="The path of the generated views, typically the cameras output of "
+                    "GenXD Fit Views; it comes back with intrinsics for the restored pictures.",
+                ),
             ],
             outputs=[
                 io.Image.Output(
                     display_name="images", tooltip="Without padding, at the original resolution."
-                )
+                ),
+                CamerasSocket.Output(
+                    display_name="cameras", tooltip="The path for these pictures, if one came."
+                ),
             ],
         )
 
     @classmethod
     @checked
-    def execute(cls, images: torch.Tensor, fit: FitRecord) -> io.NodeOutput:
+    def execute(
+        cls, images: torch.Tensor, fit: FitRecord, cameras: Cameras | None = None
+    ) -> io.NodeOutput:
         """Undo the fit."""
         check_images(images)
         if tuple(images.shape[1:3]) != fit.size:
@@ -213,7 +231,8 @@ class GenXDUnfitViews(io.ComfyNode):
                 f"images are {images.shape[2]}x{images.shape[1]}, but fit was made for "
                 f"{fit.size[1]}x{fit.size[0]}; connect the generated views of that size."
             )
-        return io.NodeOutput(views_to_image(unfit_views(image_to_views(images), fit)))
+        restored = views_to_image(unfit_views(image_to_views(images), fit))
+        return io.NodeOutput(restored, None if cameras is None else unfit_cameras(cameras, fit))
 
 
 NODES = [GenXDFitViews, GenXDUnfitViews]

@@ -25,7 +25,7 @@ LEFT_OUT = frozenset({"comfyui-workflow-templates"})
 # Progress of a running prompt comes through a websocket; this client needs no event loop.
 HOST_CLIENT = ("websocket-client>=1.7",)
 
-RUN_EXTRAS = ("lift",)
+RUN_EXTRAS = ("pipeline", "cli", "lift")
 DEVELOPMENT_EXTRAS = ("pipeline", "cli", "lift", "train", "eval", "dev")
 
 _STAMP = "genxd-requirements.json"

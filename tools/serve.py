@@ -1,6 +1,7 @@
 """``python -m tools.serve``: ComfyUI with this pack, in the foreground, for use in a browser."""
 
 import argparse
+import os
 import signal
 import socket
 import sys
@@ -35,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     prepare_base(BASE)
     copy_inputs(ROOT / "workflows" / "inputs", BASE)
+    # Where `genxd download`, called in the checkout, puts models.
+    os.environ.setdefault("GENXD_MODELS", str(ROOT / "models" / "genxd"))
     # So that the server is stopped too when this process is asked to end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     server = ComfyServer(

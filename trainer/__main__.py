@@ -1,4 +1,4 @@
-"""Command line of the trainer: ``python -m trainer render | vae | encode | train | export``."""
+"""Command line of the trainer: ``python -m trainer`` with a command, from rendering to export."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -43,12 +43,14 @@ class Encode:
         out: folder of encoded ones.
         vae: folder of the VAE.
         device: where to encode.
+        mixed_precision: "bf16" where the processor multiplies it fast.
     """
 
     rendered: Path
     out: Path
     vae: Path
     device: str = "cpu"
+    mixed_precision: Literal["no", "bf16"] = "no"
 
 
 @dataclass
@@ -108,7 +110,8 @@ def run(command: Render | TrainVAE | Encode | Train | Export) -> None:
         train_vae(command.config)
     elif isinstance(command, Encode):
         vae = AutoencoderKLTemporalDecoder.from_pretrained(command.vae).to(command.device)
-        encode_shards(command.rendered, command.out, vae, device=command.device)
+        dtype = torch.bfloat16 if command.mixed_precision == "bf16" else torch.float32
+        encode_shards(command.rendered, command.out, vae, device=command.device, dtype=dtype)
     elif isinstance(command, Export):
         export_model(command.unet, command.vae, command.out)
     else:

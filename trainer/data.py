@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from genxd_core.errors import InvalidInputError
 from genxd_core.model.motion_strength import gamma_to_motion_strength
 
 from .config import MixEntry, RunConfig
@@ -31,6 +32,19 @@ class ClipStore:
             self._clips.setdefault(family, []).append(load_file(path))
             self._seen.add(path.name)
         return len(new)
+
+    def expect(self, families: list[str]) -> None:
+        """Refuse a folder that lacks clips.
+
+        Raises:
+            InvalidInputError: there are none of a family.
+        """
+        missing = [family for family in families if not self.count(family)]
+        if missing:
+            raise InvalidInputError(
+                f"shards is {self.folder}, which has no clips of {', '.join(missing)}; encode some "
+                "there first (python -m trainer render, then encode)."
+            )
 
     def count(self, family: str) -> int:
         """How many clips of a family there are."""
@@ -59,7 +73,7 @@ def draw_batch(store: ClipStore, config: RunConfig, rng: torch.Generator) -> Bat
         config: mix, lengths, size of the batch.
         rng: CPU generator of every random choice.
     """
-    entry = _draw_entry([e for e in config.mix if store.count(e.family)], rng)
+    entry = _draw_entry(list(config.mix), rng)
     length = config.clip_lengths[int(torch.randint(len(config.clip_lengths), (), generator=rng))]
     size = max(1, config.frames_per_step // length)
     indices = torch.randint(store.count(entry.family), (size,), generator=rng).tolist()

@@ -34,31 +34,31 @@ def train(config: RunConfig) -> Path:
     """Train, or go on with a run that was stopped; returns the folder of the averaged weights."""
     torch.manual_seed(config.seed)
     accelerator = Accelerator(mixed_precision=config.mixed_precision)
-    unet = _build_network(config)
+    unet = _build_network(config).to(accelerator.device)
     unet.enable_gradient_checkpointing(config.gradient_checkpointing)
     optimizers = build_optimizers(unet, config)
     average = WeightAverage(unet, config.ema_half_life)
     rng = torch.Generator().manual_seed(config.seed)
     config.out.mkdir(parents=True, exist_ok=True)
     state_file = config.out / "state.pt"
+    _record_run(config)
     start = _resume(state_file, unet, optimizers, average, rng)
     model, *optimizers = accelerator.prepare(unet, *optimizers)
     store = ClipStore(config.shards)
-    (config.out / "run.json").write_text(json.dumps(config.to_dict(), indent=2), encoding="utf-8")
+    store.expect([entry.family for entry in config.mix])
 
     meter = _Meter(config)
     for step in range(start, config.steps):
         share = cosine(step, config.steps, warmup=config.warmup, last=config.final_lr_share)
         set_rates(optimizers, share)
         for _ in range(config.accumulate):
-            batch = draw_batch(store, config, rng)
+            batch = draw_batch(store, config, rng).to(accelerator.device)
             # Mixed precision is in the prepared model's forward pass alone.
             loss, figures = batch_loss(model, batch, config.loss, rng)
             accelerator.backward(loss / config.accumulate)
-            meter.add(batch.mode, figures)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise FloatingPointError(f"the loss is {value} at step {step}; nothing was saved")
+            value = meter.add(batch.mode, figures)
+            if not math.isfinite(value):
+                raise FloatingPointError(f"the loss is {value} at step {step}; nothing was saved")
         norm = accelerator.clip_grad_norm_(unet.parameters(), config.clip_norm)
         for optimizer in optimizers:
             optimizer.step()
@@ -131,6 +131,25 @@ def soften_start_(unet: GenXDUNet) -> None:
             parameter.zero_()
 
 
+# What may change when a run goes on: how long it takes, and how it is watched and computed.
+_MAY_CHANGE = ("steps", "log_every", "save_every", "mixed_precision", "plain_attention", "shards")
+
+
+def _record_run(config: RunConfig) -> None:
+    """Write ``run.json``, unless the folder holds another run."""
+    file = config.out / "run.json"
+    record = json.loads(json.dumps(config.to_dict()))
+    if (config.out / "state.pt").exists() and file.exists():
+        earlier = json.loads(file.read_text(encoding="utf-8"))
+        for name, value in record.items():
+            if name in earlier and name not in _MAY_CHANGE and earlier[name] != value:
+                raise InvalidInputError(
+                    f"out is {config.out}, which holds a run with {name} {earlier[name]!r}, not "
+                    f"{value!r}; go on with that, or choose another folder."
+                )
+    write_atomically(file, lambda p: p.write_text(json.dumps(record, indent=2), encoding="utf-8"))
+
+
 def _save(
     path: Path,
     step: int,
@@ -175,13 +194,14 @@ class _Meter:
         self.config = config
         self.file = config.out / "log.jsonl"
         self.began = time.perf_counter()
-        self.count = 0
         self.sums: dict[str, tuple[float, int]] = {}
 
-    def add(self, mode: str, figures: dict[str, Tensor]) -> None:
+    def add(self, mode: str, figures: dict[str, Tensor]) -> float:
+        """Count one micro-batch, and return its loss."""
         total, count = self.sums.get(mode, (0.0, 0))
-        self.sums[mode] = (total + float(figures["loss"]), count + 1)
-        self.count += 1
+        value = float(figures["loss"])
+        self.sums[mode] = (total + value, count + 1)
+        return value
 
     def write(self, step: int, norm: float) -> None:
         seconds = (time.perf_counter() - self.began) / self.config.log_every

@@ -34,6 +34,11 @@ class Batch:
     motion_strength: Float[Tensor, "b"]
     mode: str
 
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same clips on another device."""
+        tensors = {name: value.to(device) for name, value in vars(self).items() if name != "mode"}
+        return Batch(**tensors, mode=self.mode)
+
 
 def batch_loss(
     unet: GenXDUNet, batch: Batch, config: LossConfig, rng: torch.Generator

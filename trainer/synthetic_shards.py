@@ -17,8 +17,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from genxd_core.errors import InvalidInputError
 from genxd_core.files import write_atomically
-from genxd_core.synthetic import SyntheticClips, make_clips
+from genxd_core.synthetic import HELD_OUT, SyntheticClips, make_clips
 from genxd_core.synthetic.motion import motion_strength
 
 __all__ = ["RenderJob", "encode_shards", "render_shards"]
@@ -52,6 +53,11 @@ class RenderJob:
 def render_shards(job: RenderJob) -> list[Path]:
     """Render what is missing of a job and return all its shards; a killed job goes on."""
     seeds = range(job.first_seed, job.first_seed + job.clips)
+    if not 0 <= seeds.start <= seeds.stop <= HELD_OUT:
+        raise InvalidInputError(
+            f"first_seed is {job.first_seed} for {job.clips} clips; seeds from {HELD_OUT} on are "
+            "held out for evaluation."
+        )
     chunks = [seeds[i : i + job.clips_per_shard] for i in range(0, len(seeds), job.clips_per_shard)]
     paths = [job.out / f"{job.family}_{chunk[0]:09d}.safetensors" for chunk in chunks]
     todo = [(p, c, job) for p, c in zip(paths, chunks, strict=True) if not p.exists()]
@@ -102,7 +108,12 @@ def _gamma(clip: SyntheticClips, stride: int) -> Tensor:
 
 
 def encode_shards(
-    rendered: Path, out: Path, vae: Any, *, device: torch.device | str = "cpu"
+    rendered: Path,
+    out: Path,
+    vae: Any,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
 ) -> int:
     """Encode all rendered shards of a folder that are not encoded yet; returns how many were.
 
@@ -111,6 +122,7 @@ def encode_shards(
         out: folder of the encoded ones, under the same names.
         vae: a diffusers ``AutoencoderKLTemporalDecoder``; latents are the mode of its posterior.
         device: where to encode.
+        dtype: of the encoder's products; latents are stored in half precision.
     """
     done = 0
     scale = vae.config.scaling_factor
@@ -122,8 +134,9 @@ def encode_shards(
         images = shard.pop("images")
         n, v = images.shape[:2]
         latents = []
-        with torch.no_grad():
-            for chunk in images.flatten(0, 1).split(192):
+        half = dtype != torch.float32
+        with torch.no_grad(), torch.autocast(torch.device(device).type, dtype, enabled=half):
+            for chunk in images.flatten(0, 1).split(8):  # few at a time: they fit the cache
                 x = chunk.to(device).float() / 127.5 - 1
                 latents.append((vae.encode(x).latent_dist.mode() * scale).half().cpu())
         shard["latents"] = torch.cat(latents).unflatten(0, (n, v)).contiguous()

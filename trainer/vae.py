@@ -52,6 +52,7 @@ class VAEConfig:
         coarse_weight: of the error of means over 8x8 pixels.
         edge_weight: of the error of neighbouring pixels' differences.
         mixed_precision: "no", or "bf16" where the processor multiplies it fast (Intel's AMX).
+        device: where to train.
         threads: CPU threads; 0 leaves PyTorch's choice.
         seed: of everything.
         save_every: steps between checkpoints.
@@ -73,6 +74,7 @@ class VAEConfig:
     coarse_weight: float = 1.0
     edge_weight: float = 0.1
     mixed_precision: Literal["no", "bf16"] = "no"
+    device: str = "cpu"
     threads: int = 0
     seed: int = 0
     save_every: int = 250
@@ -164,7 +166,7 @@ def vae_loss(
     half = config.mixed_precision == "bf16"
     with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
         posterior = vae.encode(images).latent_dist
-        noise = torch.randn(posterior.mean.shape, generator=rng)
+        noise = torch.randn(posterior.mean.shape, generator=rng).to(images.device)
         latents = posterior.mean + posterior.std * noise
         decoded = vae.decode(latents, **({"num_frames": config.frames} if temporal else {})).sample
     error = decoded.float() - images
@@ -188,13 +190,13 @@ def train_vae(config: VAEConfig) -> Path:
         torch.set_num_threads(config.threads)
     images = _load_images(config.shards)
     config.out.mkdir(parents=True, exist_ok=True)
-    first = image_vae(config.widths, config.layers)
+    first = image_vae(config.widths, config.layers).to(config.device)
     if config.mixed_precision == "no":
         # Float32 convolutions of few channels are half again as fast this way round on a CPU.
         first = first.to(memory_format=torch.channels_last)
     _run_phase("image", first, config.image_steps, 1.0, images, config)
     normalise_latents_(first, images)
-    vae = temporal_vae(first)
+    vae = temporal_vae(first).to(config.device)
     # Latents are final from here on; only the decoder learns to use neighbouring frames.
     vae.encoder.requires_grad_(False)
     vae.quant_conv.requires_grad_(False)
@@ -239,6 +241,7 @@ def _run_phase(
             if name == "image"
             else _draw_clips(images, config, rng)
         )
+        batch = batch.to(config.device)
         if config.mixed_precision == "no":
             batch = batch.to(memory_format=torch.channels_last)
         loss, figures = vae_loss(vae, batch, config, rng)
@@ -267,7 +270,8 @@ def normalise_latents_(
     pick = torch.linspace(0, len(images) * images.shape[1] - 1, samples).long()
     flat = images.flatten(0, 1)
     means = [
-        vae.encode(flat[part].float() / 127.5 - 1).latent_dist.mode() for part in pick.split(64)
+        vae.encode(flat[part].to(vae.device).float() / 127.5 - 1).latent_dist.mode()
+        for part in pick.split(64)
     ]
     scale = 1 / (vae.config.scaling_factor * torch.cat(means).std(dim=(0, 2, 3)))
     channels = len(scale)

@@ -36,7 +36,6 @@ OPTIONAL: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("cv2", "opencv-python-headless", "features and flow"),
         ("ray", "ray", "curating many clips at once"),
     ),
-    "train": (("tensorboard", "tensorboard", "the log of a training run"),),
     "eval": (("torchmetrics", "torchmetrics", "FID and FVD"),),
 }
 _CORE = ("torch", "numpy", "einops", "jaxtyping", "PIL", "safetensors")
@@ -114,13 +113,13 @@ def _devices() -> Iterator[Finding]:
 
 
 def _optional() -> Iterator[Finding]:
-    for extra, packages in OPTIONAL.items():
+    for packages in OPTIONAL.values():
         for module, package, purpose in packages:
             version, error = _import(module, package)
             if not error:
                 yield Finding("ok", package, f"{version}: {purpose}")
             elif error == _NOT_INSTALLED:
-                told = f'for {purpose}: pip install "genxd[{extra}]"'
+                told = f"for {purpose}: pip install {package}"
                 yield Finding("missing", package, told)
             else:
                 yield Finding("problem", package, f"is installed and fails ({error}): {purpose}")

@@ -51,6 +51,8 @@ class Generate:
             RealEstate10K, or this program's own.
         cameras_of: what the intrinsics in --cameras belong to: the pictures as given, or the output
             (as in a cameras.json that this program wrote).
+        camera_scale: scale --cameras so that the farthest one stands this far from the first; the
+            released model knows 1 to 4. By default they stay as they are.
         views: cameras of --path; 12 is what the released model was made for.
         indices: the view that each picture is; negative numbers count from the end. The first is
             the reference view. A single picture is view 0 unless this says otherwise.
@@ -90,6 +92,7 @@ class Generate:
     path: PathName = "sway"
     cameras: Path | None = None
     cameras_of: Literal["images", "output"] = "images"
+    camera_scale: float | None = None
     views: int = 12
     indices: tuple[int, ...] = ()
     mode: Literal["3d", "4d", "video"] = "3d"
@@ -207,6 +210,11 @@ class Generate:
         given = {name: getattr(self, name) for name in _PATH_OPTIONS}
         given["keep_target_size"] = self.keep_target_size or None
         if self.cameras is None:
+            if self.camera_scale is not None:
+                raise InvalidInputError(
+                    f"camera_scale is {self.camera_scale} without --cameras; paths made by name "
+                    "have --radius and --distance instead."
+                )
             cameras: Cameras = make_path(self.path, self.views, width / height, given)
         else:
             unused = [name for name, value in given.items() if value is not None]
@@ -222,12 +230,17 @@ class Generate:
         return cameras
 
     def _load_cameras(self, records: "list[FitRecord]", size: tuple[int, int]) -> "Cameras":
+        from ..cameras.conventions import normalise_scale
+        from ..cameras.describe import describe
         from ..cameras.io import load_cameras
         from ..fitting import fit_cameras
 
         if self.cameras is None:
             raise InvalidInputError("cameras is missing; give a camera file.")
         cameras = load_cameras(self.cameras)
+        if self.camera_scale is not None:
+            cameras = normalise_scale(cameras, self.camera_scale)
+        print(f"{self.cameras}: {describe(cameras)}")
         if self.cameras_of == "images":
             if len({record.focal_factors for record in records}) > 1:
                 raise InvalidInputError(

@@ -4,6 +4,6 @@ One seed gives one clip, whatever the batch it is made in and the device it is m
 """
 
 from .clips import SyntheticClips, make_clips
-from .families import FAMILIES, Family
+from .families import FAMILIES, HELD_OUT, Family
 
-__all__ = ["FAMILIES", "Family", "SyntheticClips", "make_clips"]
+__all__ = ["FAMILIES", "HELD_OUT", "Family", "SyntheticClips", "make_clips"]

@@ -6,7 +6,10 @@ from types import MappingProxyType
 
 from .scenes import SceneRanges
 
-__all__ = ["FAMILIES", "Family"]
+__all__ = ["FAMILIES", "HELD_OUT", "Family"]
+
+HELD_OUT = 10_000_000
+"""Clips with seeds from here on are for evaluation alone."""
 
 
 @dataclass(frozen=True)
@@ -16,10 +19,10 @@ class Family:
     Attributes:
         scenes: what scenes are drawn from.
         paths: weight of each camera path in `camera_paths.PATHS`.
-        motion: name in `motion.MOTIONS`, or None for scenes at rest.
+        motion: name in `motion.MOTIONS`, or None for scenes at rest; balls move, boxes stand.
         motion_size: range of the motion's size, in its own unit, drawn log-uniformly.
         still_share: share of clips with a motion in which nothing moves.
-        focal_norm: focal length over picture width.
+        focal_norm: focal length over the picture's smaller side.
     """
 
     scenes: SceneRanges = field(default_factory=SceneRanges)

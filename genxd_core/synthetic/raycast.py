@@ -56,9 +56,31 @@ def render(
         Ks_norm: intrinsics, first row divided by the width, second by the height.
         height: of the pictures.
         width: of the pictures.
-        supersample: averages this many rays a side in the pictures; depth and ids are those of
-            the ray nearest the pixel's centre.
+        supersample: averages this many rays a side in the pictures; depth and ids are always those
+            of the ray through the pixel's centre.
     """
+    if supersample % 2 == 0:  # no ray goes through the centre
+        args = (scenes, center, yaw, c2w, Ks_norm)
+        exact = render(*args, height=height, width=width)
+        images = _render(*args, height=height, width=width, supersample=supersample).images
+        return Rendered(images, exact.depth, exact.ids)
+    return _render(
+        scenes, center, yaw, c2w, Ks_norm, height=height, width=width, supersample=supersample
+    )
+
+
+def _render(
+    scenes: Scenes,
+    center: Tensor,
+    yaw: Tensor,
+    c2w: Tensor,
+    Ks_norm: Tensor,
+    *,
+    height: int,
+    width: int,
+    supersample: int,
+) -> Rendered:
+    """As `render`; with an even ``supersample``, depth and ids are a quarter pixel or less off."""
     h, w, k = height * supersample, width * supersample, supersample
     ys = (torch.arange(h, device=c2w.device) + 0.5) / h
     xs = (torch.arange(w, device=c2w.device) + 0.5) / w

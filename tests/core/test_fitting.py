@@ -95,6 +95,22 @@ def test_padding_keeps_the_whole_picture_and_unfitting_brings_it_back(size, targ
     assert float((restored - images)[inner].abs().mean()) < 0.01
 
 
+@pytest.mark.parametrize("size", [(48, 80), (80, 48), (64, 64)])
+@pytest.mark.parametrize("mode", ["pad", "crop"])
+def test_unfitted_cameras_belong_to_the_unfitted_pictures(mode, size):
+    record = plan_fit(size, 32, mode)
+    path = gx.sway(3, aspect=size[1] / size[0])
+    back = gx.unfit_cameras(gx.fit_cameras(path, record), record)
+    if mode == "pad":  # the whole picture again
+        assert_same_up_to(back.Ks_norm, path.Ks_norm, 1e-6)
+    focal = back.Ks_norm[0, [0, 1], [0, 1]] * torch.tensor(record.restored_size[::-1])
+    assert float(focal[0] / focal[1]) == pytest.approx(1.0, abs=1e-3)  # square pixels
+    # In pixels of the given picture the lens is the same, whatever was cut off.
+    given = path.Ks_norm[0, 0, 0] * size[1]
+    assert float(focal[0] / given) == pytest.approx(1.0, abs=1e-3)
+    assert torch.equal(back.c2w, path.c2w)
+
+
 def test_cropping_keeps_the_middle_and_unfitting_brings_it_back():
     images = smooth_images((48, 80))
     fitted = gx.fit_views(images, None, 32)

@@ -90,12 +90,12 @@ class Host:
         base: the base directory: models, input and output of this host.
     """
 
-    def __init__(self, comfy_root: Path, base: Path, pack: Path) -> None:
+    def __init__(self, comfy_root: Path, base: Path, pack: Path, *, cpu: bool = True) -> None:
         self.base = base
         self._values: dict[str, Any] = {}
         self._captured: dict[str, Any] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="comfyui")
-        self.nodes, self._execution = self.call(lambda: _import_comfy(comfy_root, base))
+        self.nodes, self._execution = self.call(lambda: _import_comfy(comfy_root, base, cpu))
         self._frontend = Frontend()
         self._executor = self.call(self._make_executor)
         self.call(lambda: _hook_progress(self._frontend))
@@ -199,12 +199,12 @@ class Host:
         return run
 
 
-def _import_comfy(comfy_root: Path, base: Path) -> tuple[ModuleType, ModuleType]:
-    """Import ComfyUI for the CPU with its own base directory, and set up what its nodes expect."""
+def _import_comfy(comfy_root: Path, base: Path, cpu: bool) -> tuple[ModuleType, ModuleType]:
+    """Import ComfyUI with its own base directory, and set up what its nodes expect."""
     # First, so that its top-level names (nodes, server, utils) win over ours.
     sys.path.insert(0, str(comfy_root))
     cli_args = importlib.import_module("comfy.cli_args")
-    cli_args.args.cpu = True
+    cli_args.args.cpu = cpu
     cli_args.args.base_directory = str(base)
     nodes = importlib.import_module("nodes")
     execution = importlib.import_module("execution")

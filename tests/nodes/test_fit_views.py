@@ -69,14 +69,14 @@ def test_pad_adds_black_bars_and_comes_back_whole(host):
     assert fitted.shape == (1, 64, 64, 3)
     assert float(fitted[0, [*range(10), *range(54, 64)]].max()) == 0.0
     assert_same_up_to(fitted[0, 16:48], torch.full((32, 64, 3), 0.6), 1e-6)
-    (back,) = host.run_node("GenXD_UnfitViews", images=fitted, fit=record)
+    back, _ = host.run_node("GenXD_UnfitViews", images=fitted, fit=record)
     assert back.shape == images.shape
     assert_same_up_to(back[:, 4:-4], images[:, 4:-4], 1e-2)
 
 
 def test_crop_comes_back_as_what_was_kept(host):
     fitted, _, record = fit(host, pictures())
-    (back,) = host.run_node("GenXD_UnfitViews", images=fitted, fit=record)
+    back, _ = host.run_node("GenXD_UnfitViews", images=fitted, fit=record)
     assert back.shape == (1, 48, 48, 3)
 
 
@@ -202,6 +202,15 @@ def test_mistake_is_named(host, name):
     error = refusal(host, **changes)
     assert message in error
     assert "GenXD_FitViews" in error
+
+
+def test_path_comes_back_with_the_pictures(host):
+    path = host.module("genxd_core").sway(3, aspect=80 / 48)
+    fitted, cameras, record = fit(host, pictures(), mode="pad", cameras=path)
+    restored, back = host.run_node("GenXD_UnfitViews", images=fitted, fit=record, cameras=cameras)
+    assert restored.shape[1:3] == (48, 80)
+    assert_same_up_to(back.Ks_norm, path.Ks_norm, 1e-6)
+    assert host.run_node("GenXD_UnfitViews", images=fitted, fit=record)[1] is None
 
 
 def test_views_of_another_size_are_not_unfitted(host):

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.import_time import LIMITS_S, library_s
 from tools.comfy_server import PACK_NAME
 
 # Permanent: graphs that people have saved name nodes, inputs and outputs so.
@@ -146,18 +145,6 @@ def test_every_choice_has_a_default_among_its_options(schemas):
                 default = item.default if item.default is not None else item.options[0]
                 assert default in item.options, f"{name}.{item_name}"
                 assert not any("\\" in str(option) for option in item.options)
-
-
-def test_pack_adds_little_to_the_start_of_comfyui(server):
-    log = server.log.read_text(encoding="utf-8")
-    (seconds,) = re.findall(rf"([\d.]+) seconds: .*{PACK_NAME}", log)
-    assert float(seconds) <= LIMITS_S["the pack in ComfyUI"]  # measured: 0.1 to 0.4
-
-
-def test_library_is_imported_quickly():
-    bare, whole = library_s(runs=2)
-    assert bare <= LIMITS_S["import genxd_core"]  # measured: 0.001
-    assert whole <= LIMITS_S["every public name"]  # measured: 0.2
 
 
 def test_model_folder_is_made_known_once(host):

@@ -109,7 +109,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     ),
     "an object as the kind of path": (
         {"path.path": {"path": "orbit"}},
-        *("failed", "path", "path is missing or unknown; expected one of"),
+        *("failed", "path", "path.azimuth_from is empty; connect or enter a value"),
     ),
     "no kind of path": (
         {"path.path": None},

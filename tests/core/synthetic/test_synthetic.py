@@ -71,8 +71,9 @@ def test_object_on_the_right_appears_on_the_right_and_upright():
     assert float(out.depth[0, 0, -1, 32]) > 0.0
 
 
-def test_depth_lifts_every_object_pixel_onto_the_object():
-    clip = make_clips([3], "nano_3d", size=32, supersample=1)
+@pytest.mark.parametrize("supersample", [1, 2, 3])
+def test_depth_lifts_every_object_pixel_onto_the_object(supersample):
+    clip = make_clips([3], "nano_3d", size=32, supersample=supersample)
     points = lift(clip)
     for slot in range(clip.object_center.shape[2]):
         mask = clip.ids[0] == slot + 1
@@ -99,8 +100,9 @@ def lift(clip):
     return turned + clip.c2w[0, :, None, None, :3, 3]
 
 
-def test_floor_pixels_lie_on_the_floor():
-    clip = make_clips([5], "nano_3d", size=32, supersample=1)
+@pytest.mark.parametrize("supersample", [1, 2, 3])
+def test_floor_pixels_lie_on_the_floor(supersample):
+    clip = make_clips([5], "nano_3d", size=32, supersample=supersample)
     floor = (clip.ids[0] == 0) & (clip.depth[0] > 0) & (clip.depth[0] < 20)
     assert float(lift(clip)[floor][:, 2].abs().max()) < 1e-4
 
