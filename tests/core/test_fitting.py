@@ -104,10 +104,12 @@ def test_unfitted_cameras_belong_to_the_unfitted_pictures(mode, size):
     if mode == "pad":  # the whole picture again
         assert_same_up_to(back.Ks_norm, path.Ks_norm, 1e-6)
     focal = back.Ks_norm[0, [0, 1], [0, 1]] * torch.tensor(record.restored_size[::-1])
-    assert float(focal[0] / focal[1]) == pytest.approx(1.0, abs=1e-3)  # square pixels
+    # The fit rounds a side to whole pixels, as the reference does, and stretches by that much.
+    stretch = 0.5 / min(record.resized) + 1e-3
+    assert float(focal[0] / focal[1]) == pytest.approx(1.0, abs=stretch)
     # In pixels of the given picture the lens is the same, whatever was cut off.
     given = path.Ks_norm[0, 0, 0] * size[1]
-    assert float(focal[0] / given) == pytest.approx(1.0, abs=1e-3)
+    assert float(focal[0] / given) == pytest.approx(1.0, abs=stretch)
     assert torch.equal(back.c2w, path.c2w)
 
 
