@@ -7,6 +7,7 @@ import functools
 from types import EllipsisType, ModuleType
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
@@ -33,9 +34,23 @@ def frame_conv_class(conv3d: type) -> type:
             if x.dim() == 5:
                 out: Tensor = super()._conv_forward(x, weight, bias)
                 return out
+            if x.device.type == "cpu" and 2 * x.shape[2] * x.shape[3] <= weight.shape[0]:
+                return _as_one_product(x, weight, bias)
             return F.conv2d(x, weight[..., 0], bias, padding=(1, 0))
 
     return FrameConv
+
+
+def _as_one_product(
+    x: Float[Tensor, "b i v hw"], weight: Float[Tensor, "o i 3 1 1"], bias: Tensor | None
+) -> Float[Tensor, "b o v hw"]:
+    """The same convolution for few pixels: a CPU library would spend its time packing weights."""
+    frames, pixels = x.shape[2:]
+    taps = F.pad(x, (0, 0, 1, 1)).unfold(2, 3, 1)  # b i v hw 3
+    rows = rearrange(taps, "b i v p t -> b (i t) (v p)")
+    out = torch.matmul(weight.flatten(1), rows)
+    out = out if bias is None else out + bias[:, None]
+    return out.view(x.shape[0], -1, frames, pixels)
 
 
 class SpatialResBlock(nn.Module):

@@ -142,16 +142,17 @@ def test_gradient_checkpointing_gives_the_same_gradients(unet):
         assert_same_up_to(grads[1][name], value, 1e-6 + 1e-5 * float(value.abs().max()))
 
 
-def test_frame_convolution_equals_a_3d_convolution():
+@pytest.mark.parametrize("size", [(4, 3), (1, 3)], ids=["many pixels", "few pixels"])
+def test_frame_convolution_equals_a_3d_convolution(size):
     torch.manual_seed(0)
     block = FrameResBlock(32, 16, 1e-5, operations=torch.nn)
-    x = torch.randn(2, 32, 5, 4, 3)
+    x = torch.randn(2, 32, 5, *size)
     plain = torch.nn.Conv3d(32, 32, (3, 1, 1), padding=(1, 0, 0))
     plain.load_state_dict(block.conv1.state_dict())
     assert block.conv1.weight.shape == (32, 32, 3, 1, 1)
     with torch.no_grad():
         expected = plain(x)
-        assert_same_up_to(block.conv1(x.flatten(3)).unflatten(3, (4, 3)), expected, 1e-5)
+        assert_same_up_to(block.conv1(x.flatten(3)).unflatten(3, size), expected, 1e-5)
         assert_same_up_to(block.conv1(x), expected, 1e-5)
 
 
