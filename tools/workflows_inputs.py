@@ -12,14 +12,13 @@ from torch import Tensor
 from genxd_core.cameras.cameras import Cameras
 from genxd_core.cameras.io import save_cameras
 from genxd_core.media import save_image
-from genxd_core.synthetic import make_clips
+from genxd_core.synthetic import HELD_OUT, make_clips
 
 __all__ = ["PHOTOGRAPH", "SCENES", "SceneInputs", "write_inputs"]
 
 PHOTOGRAPH = "genxd_coffee.jpg"
 SIZE = 256
 VIEWS = 12
-FIRST_HELD_OUT_SEED = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -57,10 +56,10 @@ class SceneInputs:
 
 
 SCENES = (
-    SceneInputs("genxd_box_and_ball", "nano_3d", FIRST_HELD_OUT_SEED + 5),
-    SceneInputs("genxd_ball_and_boxes", "nano_4d", FIRST_HELD_OUT_SEED + 14),
-    SceneInputs("genxd_hop", "nano_4d", FIRST_HELD_OUT_SEED + 112, (0, 5, 11)),
-    SceneInputs("genxd_views", "nano_3d", FIRST_HELD_OUT_SEED + 23, (0, 5, 11)),
+    SceneInputs("genxd_box_and_ball", "nano_3d", HELD_OUT + 5),
+    SceneInputs("genxd_ball_and_boxes", "nano_4d", HELD_OUT + 14),
+    SceneInputs("genxd_hop", "nano_4d", HELD_OUT + 112, (0, 5, 11)),
+    SceneInputs("genxd_views", "nano_3d", HELD_OUT + 23, (0, 5, 11)),
 )
 
 

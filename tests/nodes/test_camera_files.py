@@ -79,7 +79,7 @@ def test_saved_path_comes_back(host, path, folders, format):
 
 
 def test_saving_again_takes_the_next_number_whatever_the_format(host, path, folders):
-    prefix = "a [b]*.c"  # no pattern, and no suffix
+    prefix = "a [b].c"  # no pattern, and no suffix
     names = [save(host, path, prefix, format) for format in ("genxd", "colmap", "realestate10k")]
     assert names == [f"{prefix}_00001.json", f"{prefix}_00002", f"{prefix}_00003.txt"]
     assert len(list((folders / "output").iterdir())) == 3
@@ -173,7 +173,10 @@ def test_absolute_name_stays_inside(host, path, folders):
 
 def test_link_that_leads_outside_is_refused(host, path, folders):
     (folders / "elsewhere").mkdir()
-    (folders / "output" / "link").symlink_to(folders / "elsewhere", target_is_directory=True)
+    try:
+        (folders / "output" / "link").symlink_to(folders / "elsewhere", target_is_directory=True)
+    except OSError as error:
+        pytest.skip(f"links need a privilege here: {error}")
     options = {"format": "genxd", "width": 8, "height": 8}
     error = told(host, "GenXD_SaveCameras", cameras=path, filename_prefix="link/x", **options)
     assert "expected a name inside the output folder" in error

@@ -6,8 +6,9 @@ from PIL import Image
 
 from genxd_core.cameras.io import load_cameras
 from genxd_core.media import load_image
+from genxd_core.synthetic import HELD_OUT
 from tools.demo import INPUTS
-from tools.workflows_inputs import FIRST_HELD_OUT_SEED, PHOTOGRAPH, SCENES, write_inputs
+from tools.workflows_inputs import PHOTOGRAPH, SCENES, write_inputs
 
 ONE_LEVEL = 1.001 / 255  # other machines may round a value to the neighbouring level
 
@@ -26,7 +27,7 @@ def test_files_are_what_the_scene_makes(scene):
 
 
 def test_scenes_are_held_out():
-    assert min(scene.seed for scene in SCENES) >= FIRST_HELD_OUT_SEED
+    assert min(scene.seed for scene in SCENES) >= HELD_OUT
 
 
 def test_written_files_are_the_bundled_ones(tmp_path):
