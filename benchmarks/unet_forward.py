@@ -91,7 +91,8 @@ def compare(unet: GenXDUNet, frames: int, size: int, mode: str, runs: int) -> di
     measure("ours")
     with nothing_skipped():
         measure("nothing_skipped")
-    row["ratio"] = round(row["ours"]["seconds"] / row["nothing_skipped"]["seconds"], 3)
+    for name, unit in (("ratio", "seconds"), ("cpu_ratio", "cpu_seconds")):
+        row[name] = round(row["ours"][unit] / row["nothing_skipped"][unit], 3)
     ours, other = (outputs[name].double() for name in ("ours", "nothing_skipped"))
     row["difference_over_std"] = float((ours - other).abs().max() / other.std())
     return row
@@ -133,8 +134,11 @@ def main() -> int:
 
 
 def _holds(row: dict[str, Any], device: str) -> bool:
-    """Whether both sides agree within rounding and, on a CPU, ours is as quick as it should be."""
-    quick = device != "cpu" or row["ratio"] <= LIMITS.get(row["mode"], 1.0)
+    """Whether both sides agree within rounding and, on a CPU, ours is as quick as it should be.
+
+    Processor time, which other work on the machine hardly changes.
+    """
+    quick = device != "cpu" or row["cpu_ratio"] <= LIMITS.get(row["mode"], 1.0)
     return quick and row["difference_over_std"] <= ROUNDING
 
 
@@ -152,8 +156,9 @@ def _line(row: dict[str, Any]) -> str:
         f"{row['dtype']} {row['mode']:<5} {row['frames']} frames {row['latent_px']:>2} px: "
         f"{ours['seconds']:8.3f} s ({ours['cpu_seconds']:8.3f} CPU, "
         f"{ours['peak_mib_above_weights']:>5} MiB)   "
-        f"nothing skipped {other['seconds']:8.3f} s ({other['peak_mib_above_weights']:>5} MiB)   "
-        f"ratio {row['ratio']:.3f}   difference {row['difference_over_std']:.1e} of std"
+        f"nothing skipped {other['seconds']:8.3f} s ({other['cpu_seconds']:8.3f} CPU, "
+        f"{other['peak_mib_above_weights']:>5} MiB)   "
+        f"ratio {row['ratio']:.3f} ({row['cpu_ratio']:.3f} CPU)   difference {row['difference_over_std']:.1e} of std"
     )
 
 
