@@ -158,7 +158,8 @@ def _line(row: dict[str, Any]) -> str:
         f"{ours['peak_mib_above_weights']:>5} MiB)   "
         f"nothing skipped {other['seconds']:8.3f} s ({other['cpu_seconds']:8.3f} CPU, "
         f"{other['peak_mib_above_weights']:>5} MiB)   "
-        f"ratio {row['ratio']:.3f} ({row['cpu_ratio']:.3f} CPU)   difference {row['difference_over_std']:.1e} of std"
+        f"ratio {row['ratio']:.3f} ({row['cpu_ratio']:.3f} CPU)   "
+        f"difference {row['difference_over_std']:.1e} of std"
     )
 
 
