@@ -13,6 +13,7 @@ from genxd_core.errors import InvalidInputError
 
 from .export import export_model
 from .loop import train
+from .narrow_vae import NarrowVAEConfig, narrow_vae
 from .recipes import RECIPES
 from .synthetic_shards import RenderJob, encode_shards, render_shards
 from .vae import VAEConfig, train_vae
@@ -32,6 +33,13 @@ class TrainVAE:
     """Train a small VAE on rendered shards."""
 
     config: tyro.conf.OmitArgPrefixes[VAEConfig]
+
+
+@dataclass
+class NarrowVAE:
+    """Make a VAE narrower, with the same latents."""
+
+    config: tyro.conf.OmitArgPrefixes[NarrowVAEConfig]
 
 
 @dataclass
@@ -95,19 +103,21 @@ class Export:
 def main() -> None:
     """Parse the command line and run one command."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    command = tyro.cli(Render | TrainVAE | Encode | Train | Export)
+    command = tyro.cli(Render | TrainVAE | NarrowVAE | Encode | Train | Export)
     try:
         run(command)
     except InvalidInputError as error:
         raise SystemExit(f"error: {error}") from error
 
 
-def run(command: Render | TrainVAE | Encode | Train | Export) -> None:
+def run(command: Render | TrainVAE | NarrowVAE | Encode | Train | Export) -> None:
     """Run one command."""
     if isinstance(command, Render):
         render_shards(command.job)
     elif isinstance(command, TrainVAE):
         train_vae(command.config)
+    elif isinstance(command, NarrowVAE):
+        narrow_vae(command.config)
     elif isinstance(command, Encode):
         vae = AutoencoderKLTemporalDecoder.from_pretrained(command.vae).to(command.device)
         dtype = torch.bfloat16 if command.mixed_precision == "bf16" else torch.float32

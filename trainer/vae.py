@@ -18,7 +18,7 @@ from torch import Tensor
 from .checkpoint import load_checkpoint, save_checkpoint
 from .optim import cosine, muon_and_adam, set_rates
 
-__all__ = ["VAEConfig", "train_vae"]
+__all__ = ["VAEConfig", "draw_clips", "load_images", "train_vae", "vae_loss"]
 
 _log = logging.getLogger(__name__)
 
@@ -153,6 +153,8 @@ def vae_loss(
     images: Float[Tensor, "n 3 h w"],
     config: VAEConfig,
     rng: torch.Generator,
+    *,
+    kl: bool = True,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of a batch of pictures (clips laid end to end for a temporal VAE), and figures to log.
 
@@ -161,6 +163,7 @@ def vae_loss(
         images: in [-1, 1].
         config: weights of the terms; frames of a clip.
         rng: draws from the posterior.
+        kl: whether the posterior's divergence counts.
     """
     temporal = isinstance(vae, AutoencoderKLTemporalDecoder)
     half = config.mixed_precision == "bf16"
@@ -176,11 +179,11 @@ def vae_loss(
     coarse = F.avg_pool2d(seen, 8).abs().mean()
     edge = seen.diff(dim=-1).abs().mean() + seen.diff(dim=-2).abs().mean()
     logvar = posterior.logvar.float()
-    kl = 0.5 * (posterior.mean.float() ** 2 + logvar.exp() - 1 - logvar).mean()
+    divergence = 0.5 * (posterior.mean.float() ** 2 + logvar.exp() - 1 - logvar).mean()
     loss = pixel + config.coarse_weight * coarse + config.edge_weight * edge
-    loss = loss + config.kl_weight * kl
+    loss = loss + config.kl_weight * divergence if kl else loss
     psnr = -10 * (error.detach() / 2).square().mean().log10()
-    return loss, {"pixel": pixel, "kl": kl, "psnr": psnr}
+    return loss, {"pixel": pixel, "kl": divergence, "psnr": psnr}
 
 
 def train_vae(config: VAEConfig) -> Path:
@@ -188,7 +191,7 @@ def train_vae(config: VAEConfig) -> Path:
     set_seed(config.seed)
     if config.threads:
         torch.set_num_threads(config.threads)
-    images = _load_images(config.shards)
+    images = load_images(config.shards)
     config.out.mkdir(parents=True, exist_ok=True)
     first = image_vae(config.widths, config.layers).to(config.device)
     if config.mixed_precision == "no":
@@ -237,9 +240,7 @@ def _run_phase(
     for step in range(start, steps):
         set_rates(optimizers, scale * cosine(step, steps, warmup=100, last=0.01))
         batch = (
-            _draw_crops(images, config, rng)
-            if name == "image"
-            else _draw_clips(images, config, rng)
+            _draw_crops(images, config, rng) if name == "image" else draw_clips(images, config, rng)
         )
         batch = batch.to(config.device)
         if config.mixed_precision == "no":
@@ -281,7 +282,8 @@ def normalise_latents_(
     vae.decoder.conv_in.weight /= scale[None, :, None, None]
 
 
-def _load_images(folder: Path) -> Tensor:
+def load_images(folder: Path) -> Tensor:
+    """All pictures of a folder of rendered shards, (n, v, 3, h, w) uint8."""
     shards = [load_file(path)["images"] for path in sorted(folder.glob("*.safetensors"))]
     if not shards:
         raise FileNotFoundError(f"no shards in {folder}; render some with `trainer render`")
@@ -307,7 +309,7 @@ def _draw_crops(images: Tensor, config: VAEConfig, rng: torch.Generator) -> Tens
     return crops.float() / 127.5 - 1
 
 
-def _draw_clips(images: Tensor, config: VAEConfig, rng: torch.Generator) -> Tensor:
+def draw_clips(images: Tensor, config: VAEConfig, rng: torch.Generator) -> Tensor:
     """Whole neighbouring frames of some clips, laid end to end."""
     clip = torch.randint(len(images), (config.clips, 1), generator=rng)
     last = images.shape[1] - config.frames

@@ -20,6 +20,7 @@ import json
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ from .rank import spearman
 
 __all__ = ["Settings", "evaluate", "psnr_per_view"]
 
+_PARTS = ("views", "reversal", "motion")
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 STRENGTHS = (0.0, 0.15, 0.3, 0.5, 0.8, 1.2)
 
 
@@ -97,16 +100,24 @@ class _Runner:
         return out.frames.cpu()
 
 
-def evaluate(pipeline: GenXDPipeline, settings: Settings) -> dict[str, Any]:
-    """All figures of the protocol above."""
+def evaluate(
+    pipeline: GenXDPipeline, settings: Settings, parts: Sequence[str] = _PARTS
+) -> dict[str, Any]:
+    """The figures of the protocol above.
+
+    Args:
+        pipeline: the model.
+        settings: how many scenes, and how they are sampled.
+        parts: any of "views", "reversal" and "motion".
+    """
     runner = _Runner(pipeline, settings)
+    measures = {"views": _view_figures, "reversal": _reversal_figures, "motion": _motion_figures}
     began = time.perf_counter()
     figures: dict[str, Any] = {"settings": vars(settings).copy()}
-    figures["views"] = _view_figures(runner)
-    figures["reversal"] = _reversal_figures(runner)
-    figures["motion"] = _motion_figures(runner)
+    figures |= {part: measures[part](runner) for part in parts}
     figures["seconds"] = round(time.perf_counter() - began, 1)
-    figures["machine"] = f"{platform.machine()}, torch {torch.__version__}, {pipeline.device}"
+    where = f"{platform.machine()}, {pipeline.device}, {pipeline.dtype}, torch {torch.__version__}"
+    figures["machine"] = where
     return figures
 
 
@@ -250,18 +261,24 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=25, help="sampling steps")
     parser.add_argument("--guidance", type=float, default=1.0, help="guidance scale; 1 = none")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps")
+    parser.add_argument("--dtype", choices=sorted(_DTYPES), default="fp32", help="of the network")
+    parser.add_argument(
+        "--parts", nargs="+", choices=_PARTS, default=list(_PARTS), help="which figures to measure"
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("nano_evaluation.json"), help="JSON file to write"
     )
     args = parser.parse_args()
-    pipeline = GenXDPipeline.from_pretrained(args.model, dtype=torch.float32, device=args.device)
+    pipeline = GenXDPipeline.from_pretrained(
+        args.model, dtype=_DTYPES[args.dtype], device=args.device
+    )
     settings = Settings(
         scenes=args.scenes,
         motion_scenes=args.motion_scenes,
         steps=args.steps,
         guidance=args.guidance,
     )
-    text = json.dumps(evaluate(pipeline, settings), indent=2)
+    text = json.dumps(evaluate(pipeline, settings, args.parts), indent=2)
     sys.stdout.write(text + "\n")
     write_atomically(args.out, lambda path: path.write_text(text + "\n", encoding="utf-8"))
 
