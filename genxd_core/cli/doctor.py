@@ -70,6 +70,7 @@ class Doctor:
             ("Installation", _installation()),
             ("Devices", _devices()),
             ("Optional packages", _optional()),
+            ("Rasteriser of Gaussians", _rasteriser()),
             ("Models", _models()),
         ):
             print(title)
@@ -123,6 +124,19 @@ def _optional() -> Iterator[Finding]:
                 yield Finding("missing", package, told)
             else:
                 yield Finding("problem", package, f"is installed and fails ({error}): {purpose}")
+
+
+def _rasteriser() -> Iterator[Finding]:
+    from ..lifting.backends import active_backend, backend_status
+    from .devices import choose_device
+
+    device = choose_device("auto")
+    active = active_backend(device)
+    yield Finding("ok", "active", f"{active.name} on {device}: {active.reason}")
+    for status in backend_status(device):
+        if status.name != active.name:
+            state: State = "ok" if status.usable else "missing"
+            yield Finding(state, status.name, status.reason)
 
 
 def _models() -> Iterator[Finding]:
