@@ -224,16 +224,14 @@ def _dialect(path: Path, told: str) -> InvalidInputError:
     )
 
 
-def _columns(
-    rows: "np.ndarray[tuple[int], np.dtype[np.void]]", names: tuple[str, ...]
-) -> torch.Tensor:
+def _columns(rows: np.ndarray, names: tuple[str, ...]) -> torch.Tensor:
     table = np.empty((len(rows), len(names)), np.float32)
     for place, name in enumerate(names):
         table[:, place] = rows[name]
     return torch.from_numpy(table)
 
 
-def _refuse_not_finite(rows: "np.ndarray[tuple[int], np.dtype[np.void]]", path: Path) -> None:
+def _refuse_not_finite(rows: np.ndarray, path: Path) -> None:
     names = [name for name in rows.dtype.names or () if name in _NEEDED or name[:7] == "f_rest_"]
     for name in names:
         bad = ~np.isfinite(rows[name].astype(np.float32))
