@@ -10,7 +10,7 @@ from genxd_core import Cameras, Gaussians
 from genxd_core.cameras.rotations import quat_to_rotation
 from tests.support import seeded
 
-__all__ = ["BACKENDS", "naive_picture", "one_splat", "random_scene", "scene_camera"]
+__all__ = ["BACKENDS", "naive_picture", "needs_numba", "one_splat", "random_scene", "scene_camera"]
 
 needs_numba = pytest.mark.skipif(
     importlib.util.find_spec("numba") is None, reason="numba is not installed (extra `lift`)"
