@@ -55,14 +55,9 @@ def draw(
             "cameras have skew in their intrinsics, which gsplat ignores; use backend='torch'."
         )
     gsplat: Any = require("gsplat", extra="cuda", purpose="render Gaussians on CUDA")
+    given = (means, quats, scales, opacities, values, viewmat[None], K[None])
     rendered, alphas, info = gsplat.rasterization(
-        means,
-        quats,
-        scales,
-        opacities,
-        values,
-        viewmat[None],
-        K[None],
+        *(tensor.float() for tensor in given),  # its kernels know nothing else
         width,
         height,
         near_plane=NEAR,
@@ -75,7 +70,7 @@ def draw(
         means2d.retain_grad()
     radii = info["radii"][0]
     radii = radii.amax(-1) if radii.ndim == 2 else radii  # one number a Gaussian before 1.5
-    picture = torch.cat([rendered[0], alphas[0]], -1).permute(2, 0, 1)
+    picture = torch.cat([rendered[0], alphas[0]], -1).permute(2, 0, 1).to(means.dtype)
     return Drawn(picture, means2d, radii.clamp_min(0).to(means.dtype))
 
 

@@ -162,7 +162,7 @@ class _Composite(torch.autograd.Function):
         geometry = torch.cat(columns, 1).numpy()
         picture = np.zeros((*lists.shape, values.shape[1]), geometry.dtype)
         last = np.empty(lists.shape, np.int64)
-        arguments = lists.arguments(geometry, values.contiguous().numpy())
+        arguments = lists.arguments(geometry, values.detach().contiguous().numpy())
         with _one_at_a_time:
             load_kernels().forward(*arguments, picture, last)
         made = torch.from_numpy(picture)

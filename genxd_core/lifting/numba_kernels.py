@@ -112,8 +112,9 @@ def forward(
                     continue
                 reach = np.sqrt(root) * inverse + slack
                 middle = x - xy * dy * inverse - half
-                first = max(left, boxes[0, n], int(np.ceil(middle - reach)))
-                final = min(right, boxes[1, n] + 1, int(np.floor(middle + reach)) + 1)
+                # Limited before they become integers, which have no infinity.
+                first = int(np.ceil(max(middle - reach, max(left, boxes[0, n]))))
+                final = int(np.floor(min(middle + reach, min(right, boxes[1, n] + 1) - 1))) + 1
                 for column in range(first, final):
                     if last[row, column] < ends[tile]:
                         continue
@@ -204,8 +205,9 @@ def backward(
                     continue
                 reach = np.sqrt(root) * inverse + slack
                 middle = x - xy * dy * inverse - half
-                first = max(left, boxes[0, n], int(np.ceil(middle - reach)))
-                final = min(right, boxes[1, n] + 1, int(np.floor(middle + reach)) + 1)
+                # Limited before they become integers, which have no infinity.
+                first = int(np.ceil(max(middle - reach, max(left, boxes[0, n]))))
+                final = int(np.floor(min(middle + reach, min(right, boxes[1, n] + 1) - 1))) + 1
                 for column in range(first, final):
                     if entry >= last[row, column]:
                         continue

@@ -22,6 +22,7 @@ TRANSMITTANCE_MIN = 1e-4  # a pixel is full before the Gaussian that would let l
 NEAR = 0.01  # in scene units; what lies nearer to the camera's plane is not drawn
 
 _BLUR = 0.3  # square pixels
+_LEAST_CONIC = 1e-20  # what is wider than 10^10 pixels has no digits left
 _SLACK_PX = 0.01  # for rounding, where a box ends
 
 
@@ -105,7 +106,8 @@ def project(
         reach = (2 * torch.log(opacities / ALPHA_MIN)).clamp_min(0).sqrt()
         half = torch.stack([var_x, var_y]).add(_BLUR).sqrt() * reach + _SLACK_PX
         boxes, meets = _boxes(means2d.T, half, width, height)
-        visible = meets & in_front & (opacities >= ALPHA_MIN)
+        drawable = (conics[:, ::2] > _LEAST_CONIC).all(-1) & torch.isfinite(half).all(0)
+        visible = meets & in_front & drawable & (opacities >= ALPHA_MIN)
         radii = half.amax(0) * visible
     return Projection(means2d, conics, z, visible, boxes, radii)
 

@@ -167,7 +167,7 @@ def rasterize_tensors(
     behind = _background(background, len(viewmats), means)
     chosen = choose_backend(backend, means.device)
     centres = invert_rigid(viewmats)[:, :3, 3]
-    extra = [] if features is None else [features.to(means.dtype)]
+    extra = [] if features is None else [features.to(means)]
     pictures, means2d, radii = [], [], []
     for view, viewmat in enumerate(viewmats):
         rgb = colours if colours.ndim == 2 else colours_seen_from(colours, means, centres[view])

@@ -120,6 +120,13 @@ def test_a_wrong_picture_is_not_trusted(forget):
     assert "off by nan" in active_backend("cpu").reason
 
 
+@needs_numba
+def test_the_probe_needs_no_gradients_around_it(forget):
+    """ComfyUI runs its nodes in inference mode."""
+    with torch.inference_mode():
+        assert active_backend("cpu").name == "numba"
+
+
 def test_unknown_backends_are_named():
     with pytest.raises(InvalidInputError, match="backend is 'opengl'; expected 'auto'"):
         choose_backend("opengl", "cpu")
@@ -201,7 +208,7 @@ def test_what_comes_from_gsplat_is_put_where_it_belongs(forget):
         results.append([*(x.detach() for x in pictures), *(x.grad for x in tensors)])
         radii = found.radii
     for first, second in zip(*results, strict=True):
-        assert_same_up_to(second, first, 1e-12 * float(first.abs().max()))
+        assert_same_up_to(second, first, 2e-5 * float(first.abs().max()))  # float32 inside
     assert radii.shape == (1, 40)
     assert radii.dtype == torch.float64
 

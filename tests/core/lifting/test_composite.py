@@ -197,7 +197,27 @@ def test_full_pixels_let_the_last_ten_thousandth_through(backend):
     assert float(by_value[1:].abs().max()) == 0.0
 
 
-def test_splats_that_cover_everything_are_drawn_in_every_tile():
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_numbers_that_are_too_large_or_none_harm_no_others(backend):
+    """A fit that diverges meets them; what cannot be drawn is left out."""
+    tensors = [tensor.detach().float() for tensor in leaves(12)]
+    tensors[0][0] = 1e30
+    tensors[0][1] = float("nan")
+    tensors[2][2] = 1e30
+    tensors[2][3] = float("inf")
+    tensors[1][4] = float("nan")
+    tensors[3][5] = float("nan")
+    tensors[2][6] = 1e7
+    seen = view(40, 36)
+    seen32 = {**seen, "viewmat": seen["viewmat"].float(), "K": seen["K"].float()}
+    picture = composite_with(backend, tensors, seen32)
+    assert torch.isfinite(picture[:, 0, 0]).all()
+    expected = naive_picture(*(tensor.double()[6:] for tensor in tensors), **seen)
+    assert_same_up_to(picture, expected, 1e-4)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_splats_that_cover_everything_are_drawn_in_every_tile(backend):
     seen = view(37, 29)
     tensors = [
         torch.tensor([[0.0, 0, 0]]).double(),
@@ -206,7 +226,7 @@ def test_splats_that_cover_everything_are_drawn_in_every_tile():
         torch.tensor([0.5]).double(),
         torch.ones(1, 3).double(),
     ]
-    picture = composite_with("torch", tensors, seen)
+    picture = composite_with(backend, tensors, seen)
     assert_same_up_to(picture[-1], torch.full((29, 37), 0.5), 1e-2)
     assert_same_up_to(picture, naive_picture(*tensors, **seen), 1e-12)
 
