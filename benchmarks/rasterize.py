@@ -31,7 +31,9 @@ PROTOTYPE = {
     (50_000, 256): (4.38, 4.37),
 }
 SLOWER = 1.3  # at most, than those ratios
-AGREEMENT = {"picture": 1e-4, "gradient": 1e-3}  # of the largest value, in float32
+# Of the largest value, in float32: at the rim of a Gaussian one backend may find just below 1/255,
+# and draw nothing, what is just above it for another.
+AGREEMENT = {"picture": 5e-3, "gradient": 2e-2}
 
 
 def scene(count: int, device: torch.device | str) -> list[Tensor]:

@@ -39,7 +39,8 @@ def backend_status(device: torch.device | str) -> list[BackendStatus]:
     """What may draw Gaussians that lie on a device, best first.
 
     gsplat is not even imported unless torch has a CUDA device; then one Gaussian is rendered with
-    it, once in a process, which can take minutes while its kernels are compiled.
+    it, once in a process, which can take minutes while its kernels are compiled. numba compiles for
+    some seconds when it draws for the first time on a machine.
     """
     kind = torch.device(device).type
     found = []

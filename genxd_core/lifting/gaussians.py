@@ -81,7 +81,7 @@ class Gaussians:
         first = _as_tensor(means, "means")
         dtype = first.dtype if first.dtype in _DTYPES else torch.float32
         kept = {
-            name: _as_tensor(value, name).to(first.device).to(dtype)
+            name: _moved(_as_tensor(value, name), first.device, dtype)
             for name, value in given.items()
         }
         _check_shapes(kept)
@@ -150,15 +150,8 @@ class Gaussians:
             raise InvalidInputError(
                 f"dtype is {dtype}; Gaussians are kept in torch.float32 or torch.float64."
             )
-        dtype = dtype or self.dtype
-
-        def moved(tensor: Tensor) -> Tensor:
-            # Some devices know no float64: they are left before it, and reached after it.
-            if dtype == torch.float64:
-                return tensor.to(device=device).to(dtype=dtype)
-            return tensor.to(dtype=dtype).to(device=device)
-
-        return self._trusted(*map(moved, self._tensors()))
+        kind = dtype or self.dtype
+        return self._trusted(*(_moved(tensor, device, kind) for tensor in self._tensors()))
 
     def detach(self) -> "Gaussians":
         """The same Gaussians without a history for gradients."""
@@ -223,7 +216,7 @@ class Gaussians:
                 "rotation is not an orthonormal (3, 3) matrix with determinant 1; a mirrored, "
                 "sheared or scaled scene is not a similarity. Pass the size change as scale."
             )
-        shift = torch.as_tensor(translation).to(self.means)
+        shift = _moved(_as_tensor(translation, "translation"), self.device, self.dtype)
         if shift.shape != (3,) or not (scale > 0 and np.isfinite(scale)):
             raise InvalidInputError(
                 f"translation has shape {tuple(shift.shape)} and scale is {scale}; expected (3,) "
@@ -242,8 +235,8 @@ class Gaussians:
     def __len__(self) -> int:
         return self.means.shape[0]
 
-    def __getitem__(self, index: slice | Sequence[int] | Tensor) -> "Gaussians":
-        """Some of the Gaussians: a slice, indices, or a tensor of booleans."""
+    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> "Gaussians":
+        """Some of the Gaussians: an index, a slice, indices, or a tensor of booleans."""
         if not isinstance(index, (slice, Tensor)):
             index = torch.tensor(index, dtype=torch.long).reshape(-1)
         if isinstance(index, Tensor):
@@ -285,6 +278,13 @@ def multiply_quats(
         ],
         -1,
     )
+
+
+def _moved(tensor: Tensor, device: torch.device | str | None, dtype: torch.dtype) -> Tensor:
+    # Some devices know no float64: they are left before it, and reached after it.
+    if dtype == torch.float64:
+        return tensor.to(device=device).to(dtype=dtype)
+    return tensor.to(dtype=dtype).to(device=device)
 
 
 def _float(tensor: Tensor) -> torch.dtype:

@@ -127,15 +127,16 @@ def rotate_sh(sh: Float[Tensor, "n k 3"], rotation: Float[Tensor, "3 3"]) -> Flo
     values on more directions than it has dimensions, which is exact up to rounding.
     """
     degree = degree_of(sh.shape[1])
-    directions = _spread_directions().to(sh.device)
-    turn = rotation.detach().to("cpu", torch.float64).to(sh.device)
+    # In float64 on the CPU, since some devices know no float64.
+    directions = _spread_directions()
+    turn = rotation.detach().cpu().double()
     seen_before = sh_basis(directions @ turn, degree)  # rotation^-1 applied to each row
     basis = sh_basis(directions, degree)
     parts = [sh[:, :1]]
     for level in range(1, degree + 1):
         part = slice(level**2, (level + 1) ** 2)
         matrix = torch.linalg.lstsq(basis[:, part], seen_before[:, part]).solution
-        parts.append(torch.einsum("jk,nkc->njc", matrix.to(sh.dtype), sh[:, part]))
+        parts.append(torch.einsum("jk,nkc->njc", matrix.to(sh.dtype).to(sh.device), sh[:, part]))
     return torch.cat(parts, 1)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.rasterize import AGREEMENT, _holds, _line, compare, scene
+from benchmarks.rasterize import _holds, _line, compare, scene
 from genxd_core.lifting.backends import backend_status
 
 
@@ -13,8 +13,8 @@ def test_all_backends_agree_on_the_scene():
     for backend in backends:
         assert row[backend]["forward_ms"] > 0
         assert row[backend]["with_gradients_ms"] > 0
-        assert row[backend]["apart"]["picture"] <= AGREEMENT["picture"]
-        assert row[backend]["apart"]["gradient"] <= AGREEMENT["gradient"]
+        assert row[backend]["apart"]["picture"] < 1e-4
+        assert row[backend]["apart"]["gradient"] < 1e-3
         assert _holds(row, backend)
         assert backend in _line(row, backend)
 

@@ -110,6 +110,9 @@ def test_selection_takes_slices_indices_and_masks():
         assert len(picked) == 2
         assert torch.equal(picked.sh, scene.sh[[1, 3]])
     assert len(scene[[]]) == 0
+    assert torch.equal(scene[-1].means, scene.means[5:])
+    with pytest.raises(IndexError):
+        scene[6]
 
 
 def test_concatenation_keeps_the_highest_degree():
