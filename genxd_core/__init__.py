@@ -43,6 +43,9 @@ _PUBLIC = {
     "model.unet": ["GenXDUNet"],
     "model.weights": ["load_unet", "save_unet"],
     "model.svd_init": ["init_unet_from_svd"],
+    "lifting.gaussians": ["Gaussians"],
+    "lifting.ply": ["load_ply", "save_ply"],
+    "lifting.rasterize": ["Rendering", "rasterize"],
     "pipeline": ["GenXDOutput", "GenXDPipeline"],
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}

@@ -70,6 +70,7 @@ class Doctor:
             ("Installation", _installation()),
             ("Devices", _devices()),
             ("Optional packages", _optional()),
+            ("Rasteriser of Gaussians", _rasteriser()),
             ("Models", _models()),
         ):
             print(title)
@@ -113,9 +114,13 @@ def _devices() -> Iterator[Finding]:
 
 
 def _optional() -> Iterator[Finding]:
+    import torch
+
     for packages in OPTIONAL.values():
         for module, package, purpose in packages:
-            version, error = _import(module, package)
+            # Without a GPU, importing it could set off a compiler.
+            left_alone = module == "gsplat" and not torch.cuda.is_available()
+            version, error = _version(package) if left_alone else _import(module, package)
             if not error:
                 yield Finding("ok", package, f"{version}: {purpose}")
             elif error == _NOT_INSTALLED:
@@ -123,6 +128,19 @@ def _optional() -> Iterator[Finding]:
                 yield Finding("missing", package, told)
             else:
                 yield Finding("problem", package, f"is installed and fails ({error}): {purpose}")
+
+
+def _rasteriser() -> Iterator[Finding]:
+    from ..lifting.backends import active_backend, backend_status
+    from .devices import choose_device
+
+    device = choose_device("auto")
+    active = active_backend(device)
+    yield Finding("ok", "active", f"{active.name} on {device}: {active.reason}")
+    for status in backend_status(device):
+        if status.name != active.name:
+            state: State = "ok" if status.usable else "missing"
+            yield Finding(state, status.name, status.reason)
 
 
 def _models() -> Iterator[Finding]:
@@ -182,12 +200,17 @@ def _model(name: str, path: Path) -> Finding:
 _NOT_INSTALLED = "not installed"
 
 
+def _version(package: str) -> tuple[str, str]:
+    """Version, or that there is none; nothing is imported."""
+    try:
+        return importlib.metadata.version(package), ""
+    except importlib.metadata.PackageNotFoundError:
+        return "", _NOT_INSTALLED
+
+
 def _import(module: str, package: str) -> tuple[str, str]:
     """Version and, where it cannot be imported, the reason."""
-    try:
-        version = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        version = ""
+    version, _ = _version(package)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

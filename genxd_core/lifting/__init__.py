@@ -1,0 +1,1 @@
+"""Lifting views into 3D: Gaussians, their files, spherical harmonics, rasterisers."""
