@@ -49,8 +49,17 @@ def test_training_brings_the_latents_nearer(teacher, tmp_path):
             return float((vae.encode(x).latent_dist.mean - theirs.mean).std())
 
     training = VAEConfig(
-        shards=shards, out=tmp_path / "out", widths=NARROW, clip_steps=40, clips=2, frames=2
+        shards=shards,
+        out=tmp_path / "out",
+        widths=NARROW,
+        clip_steps=40,
+        clips=2,
+        frames=2,
+        muon_lr=0.005,
+        adam_lr=3e-4,
     )
     before = error(narrowed(AutoencoderKLTemporalDecoder.from_pretrained(teacher), NARROW))
-    folder = narrow_vae(NarrowVAEConfig(training=training, teacher=teacher))
-    assert error(AutoencoderKLTemporalDecoder.from_pretrained(folder)) < 0.6 * before
+    # A teacher of random weights has small latents, so that they have to count for more.
+    config = NarrowVAEConfig(training=training, teacher=teacher, latent_weight=100.0)
+    after = error(AutoencoderKLTemporalDecoder.from_pretrained(narrow_vae(config)))
+    assert after < 0.6 * before
