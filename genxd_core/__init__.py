@@ -44,6 +44,10 @@ _PUBLIC = {
     "model.weights": ["load_unet", "save_unet"],
     "model.svd_init": ["init_unet_from_svd"],
     "pipeline": ["GenXDOutput", "GenXDPipeline"],
+    "long_paths.generate": ["GeneratedPath", "generate_path"],
+    "long_paths.plan": ["PathPlan", "plan_path"],
+    "long_paths.seams": ["Seams", "measure_seams"],
+    "long_paths.store": ["PathStore"],
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 

@@ -243,5 +243,7 @@ def test_the_file_can_be_replaced_while_the_vae_is_in_use(broken, images):
 
 def test_without_diffusers_the_error_says_what_to_install(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "diffusers", None)
-    with pytest.raises(MissingDependencyError, match=r'pip install diffusers.*The nodes in ComfyUI'):
+    with pytest.raises(
+        MissingDependencyError, match=r"pip install diffusers.*The nodes in ComfyUI"
+    ):
         Autoencoder.from_pretrained(model)
