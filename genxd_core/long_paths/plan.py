@@ -5,7 +5,6 @@ with the nearest anchors as conditions. From several: groups with the nearest pi
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from ..cameras.cameras import Cameras
 from ..errors import InvalidInputError
+from .sequence import cut, spread, stretches_of
 from .view_points import farthest_point_groups, farthest_points, nearest_points, view_points
 
 __all__ = ["GROUPINGS", "Group", "PathPlan", "View", "plan_path"]
@@ -92,7 +92,7 @@ def plan_path(
     """Plan the groups of a path.
 
     Args:
-        path: the cameras to generate, neighbours one after another.
+        path: the cameras to generate, neighbours one after another; it may jump.
         image_cameras: the cameras of the given pictures, in the same world.
         grouping: "anchors" makes cameras spread over the path first and all others from them; "in
             sequence" takes neighbours from the nearest pictures; "farthest points" does so for
@@ -116,6 +116,7 @@ def plan_path(
         )
     on_path, of_images = view_points(path, image_cameras)
     places = _places(given, on_path, of_images)
+    stretches = stretches_of(on_path)
     if grouping == "auto":
         grouping = "anchors" if len(image_cameras) == 1 else "in sequence"
     anchors: list[int] = []
@@ -126,7 +127,7 @@ def plan_path(
         first = tuple(View(picture, generated=False) for picture in chosen)
         room = views_per_group - len(first)
         alone = len(free) <= room
-        targets = free if alone else _spread(free, len(path), room)
+        targets = free if alone else spread(free, stretches, room)
         groups.append(Group(first, tuple(targets)))
         anchors = [] if alone else targets
         free = [camera for camera in free if camera not in set(targets)]
@@ -138,11 +139,13 @@ def plan_path(
         found = farthest_point_groups(of_images[0], on_path[free], room)
         parts = [sorted(free[index] for index in part) for part in found]
     else:
-        parts = _parts(free, room)
-    # Neighbours reach far along a path: what is near to both of their ends leaves smaller seams.
-    reach_ends = grouping != "farthest points"
+        parts = cut(free, stretches, room)
+    # Neighbours on a path join up with what is known at both of their ends: no seams there.
+    at = {camera: View(picture, generated=False) for camera, picture in given.items()}
+    at |= {camera: View(camera, generated=True) for camera in anchors}
     for part in parts:
-        from_views = _conditions(on_path[part], known, conditions_per_group, reach_ends=reach_ends)
+        ends = [] if grouping == "farthest points" else _ends(part, stretches, at)
+        from_views = _conditions(part, on_path, known, conditions_per_group, ends)
         groups.append(Group(from_views, tuple(part)))
     return PathPlan(
         num_cameras=len(path),
@@ -199,69 +202,23 @@ def _places(
     )
 
 
-def _runs(cameras: Iterable[int]) -> list[list[int]]:
-    """Neighbours together: 1, 2, 3, 7, 8 -> (1, 2, 3), (7, 8)."""
-    by_offset = itertools.groupby(enumerate(cameras), key=lambda pair: pair[1] - pair[0])
-    return [[camera for _, camera in pairs] for _, pairs in by_offset]
-
-
-def _spread(free: list[int], num_cameras: int, count: int) -> list[int]:
-    """Anchors: evenly between the given cameras, and at the open ends of the path."""
-    runs = _runs(free)
-    shares = _shares([len(run) for run in runs], count)
-    anchors: list[int] = []
-    for run, share in zip(runs, shares, strict=True):
-        if share == 0:
-            continue
-        # In camera numbers; a given camera beside the run is a support already.
-        low, high = run[0], run[-1]
-        opens, ends = low == 0, high == num_cameras - 1
-        if opens and ends and share == 1:
-            anchors.append((low + high) // 2)
-            continue
-        low, high = low - (not opens), high + (not ends)
-        gaps = share - 1 + (not opens) + (not ends)
-        steps = range(0 if opens else 1, gaps + (1 if ends else 0))
-        # Rounded half up in whole numbers, so that two never meet.
-        anchors += [low + (2 * (high - low) * step + gaps) // (2 * gaps) for step in steps]
-    return anchors
-
-
-def _shares(lengths: Sequence[int], count: int) -> list[int]:
-    """``count`` in proportion to lengths, by largest remainders."""
-    total = sum(lengths)
-    shares = [count * length // total for length in lengths]
-    by_remainder = sorted(range(len(lengths)), key=lambda i: -(count * lengths[i] % total))
-    for index in by_remainder[: count - sum(shares)]:
-        shares[index] += 1
-    return shares
-
-
-def _parts(free: list[int], size: int) -> list[list[int]]:
-    """Neighbours together, cut where a known camera is if possible, else evenly."""
-    pieces: list[list[int]] = []
-    for run in _runs(free):
-        count = -(-len(run) // size)
-        cuts = [len(run) * number // count for number in range(count + 1)]
-        pieces += [run[start:end] for start, end in itertools.pairwise(cuts)]
-    even = -(-len(free) // -(-len(free) // size))
-    parts: list[list[int]] = []
-    for piece in pieces:
-        if parts and len(parts[-1]) < even and len(parts[-1]) + len(piece) <= size:
-            parts[-1] = parts[-1] + piece
-        else:
-            parts.append(piece)
-    return parts
-
-
 def _conditions(
-    targets: Float[Tensor, "t d"], known: dict[View, Tensor], count: int, *, reach_ends: bool
+    targets: list[int],
+    on_path: Float[Tensor, "n d"],
+    known: dict[View, Tensor],
+    count: int,
+    ends: list[View],
 ) -> tuple[View, ...]:
-    """The views nearest to the middle of some targets; if asked, those nearest to its ends too."""
+    """The view nearest to the middle of some targets, those at their ends, then others near by."""
     views, points = list(known), torch.stack(list(known.values()))
-    by_distance = nearest_points(points, targets.mean(0), len(points))
-    chosen = by_distance[:1]
-    if reach_ends:
-        chosen += [nearest_points(points, end, 1)[0] for end in (targets[0], targets[-1])]
-    in_order = dict.fromkeys([*chosen, *by_distance])
-    return tuple(views[index] for index in itertools.islice(in_order, count))
+    by_distance = nearest_points(points, on_path[targets].mean(0), len(points))
+    in_order = [views[index] for index in by_distance]
+    return tuple(itertools.islice(dict.fromkeys([in_order[0], *ends, *in_order]), count))
+
+
+def _ends(part: list[int], stretches: list[range], known: dict[int, View]) -> list[View]:
+    """The known views before and after some neighbours on their stretch of the path."""
+    stretch = next(stretch for stretch in stretches if part[0] in stretch)
+    before = [camera for camera in range(stretch.start, part[0]) if camera in known]
+    after = [camera for camera in range(part[-1] + 1, stretch.stop) if camera in known]
+    return [known[camera] for camera in (*before[-1:], *after[:1])]

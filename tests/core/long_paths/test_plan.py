@@ -3,7 +3,9 @@ import torch
 
 import genxd_core as gx
 from genxd_core import Cameras, InvalidInputError
+from genxd_core.cameras.editing import join
 from genxd_core.long_paths.plan import Group, PathPlan, View
+from genxd_core.long_paths.sequence import stretches_of
 from genxd_core.long_paths.view_points import farthest_points, nearest_points, view_points
 from tests.core.cameras.builders import random_cameras
 from tests.support import assert_same_up_to
@@ -106,6 +108,33 @@ def test_with_many_pictures_a_group_takes_the_nearest_first():
         middle = sum(group.targets) / len(group.targets)
         distances = [abs(number * 10 - middle) for number in range(6)]
         assert distances[group.conditions[0].index] == min(distances)
+
+
+def test_groups_between_anchors_have_no_seams_where_anchors_are_near():
+    """Every two neighbours are in one group together, as targets or as conditions."""
+    found = plan(gx.orbit(60, azimuth_range_deg=(0.0, 200.0)), [0])
+    shown = [found.cameras_of(group) for group in found.groups]
+    for camera in range(59):
+        assert any({camera, camera + 1} <= cameras for cameras in shown), camera
+
+
+def test_no_group_of_neighbours_reaches_over_a_jump():
+    """As from a path with copies shifted to its sides."""
+    path = join(*(gx.orbit(20, elevation_deg=e, azimuth_range_deg=(0, 90)) for e in (0, 20, 40)))
+    one, three = plan(path, [0]), plan(path, [0, 9, 19])
+    assert len(one.anchors) == 11
+    for group in (*one.groups[1:], *three.groups):
+        assert len({camera // 20 for camera in group.targets}) == 1
+    # Each copy has anchors at its open ends.
+    assert {19, 20, 39, 40, 59} <= set(one.anchors)
+
+
+def test_stretches_end_at_jumps_and_nowhere_else():
+    line = torch.arange(12.0)[:, None]
+    assert stretches_of(line) == [range(12)]
+    assert stretches_of(line + 9 * (line >= 5)) == [range(5), range(5, 12)]
+    assert stretches_of(torch.zeros(4, 1)) == [range(4)]
+    assert stretches_of(torch.zeros(1, 1)) == [range(1)]
 
 
 def test_pictures_beside_the_path_are_conditions_and_nothing_is_left_out():
