@@ -12,14 +12,13 @@ from comfy_api.latest import io
 
 from ..genxd_core.cameras.cameras import Cameras
 from ..genxd_core.errors import InvalidInputError
-from ..genxd_core.long_paths.generate import check_request, put_back
+from ..genxd_core.long_paths.generate import check_request, put_back_
 from ..genxd_core.long_paths.plan import GROUPINGS, plan_path
 from ..genxd_core.long_paths.sampling import GenerateGroup, GroupTask, ReportStep, sample_path
 from ..genxd_core.long_paths.store import PathStore, fingerprint, identity
 from ..genxd_core.model.conditioning import mode_indicator
 from ..genxd_core.sizes import check_size
 from ._checks import check_images, check_position, checked, parse_indices
-from ._convert import image_to_views, views_to_image
 from ._types import CamerasSocket
 from .comfy_model import GenXDBase, condition_values
 from .comfy_vae import check_vae, decode_frames, encode_pictures
@@ -224,7 +223,8 @@ class GenXDSamplePath(io.ComfyNode):
         )
         num_images = len(images)
         bar = comfy.utils.ProgressBar(num_images + steps * len(plan.groups) + len(cameras))
-        encoded = encode_pictures(vae, images[..., :3].clamp(0.0, 1.0), bar=bar)
+        pictures = images[..., :3].clamp(0.0, 1.0)
+        encoded = encode_pictures(vae, pictures, bar=bar)
         sampling = (steps, cfg, sampler_name, scheduler)
         latents = sample_path(
             plan,
@@ -247,8 +247,7 @@ class GenXDSamplePath(io.ComfyNode):
         )
         frames = decode_frames(vae, latents, frames_per_chunk=frames_per_chunk, bar=bar)
         if keep_images:
-            pictures = image_to_views(images)
-            frames = views_to_image(put_back(frames.movedim(-1, 1), pictures, plan))
+            put_back_(frames, pictures, plan)
         out = {"samples": latents, "genxd_frames_per_clip": len(cameras)}
         return io.NodeOutput(frames, out, cameras)
 

@@ -23,7 +23,7 @@ from .plan import PathPlan, plan_path
 from .sampling import GroupTask, ReportStep, sample_path
 from .store import PathStore, fingerprint, identity
 
-__all__ = ["GeneratedPath", "check_request", "generate_path", "put_back"]
+__all__ = ["GeneratedPath", "check_request", "generate_path", "put_back_"]
 
 _MODES = ("3d", "4d")
 
@@ -162,7 +162,9 @@ def generate_path(
         progress=part(len(pictures)),
     )
     frames = _decoded(pipe, latents, at_once, part(whole - len(path)))
-    return GeneratedPath(put_back(frames, pictures, plan) if keep_images else frames, latents, plan)
+    if keep_images:
+        put_back_(frames, pictures, plan)
+    return GeneratedPath(frames, latents, plan)
 
 
 def check_request(num_images: int, image_cameras: Any, path: Any, *, mode: str) -> None:
@@ -193,20 +195,18 @@ def check_request(num_images: int, image_cameras: Any, path: Any, *, mode: str) 
         )
 
 
-def put_back(
-    frames: Float[Tensor, "v 3 H W"], pictures: Float[Tensor, "k 3 H W"], plan: PathPlan
-) -> Float[Tensor, "v 3 H W"]:
-    """The frames with the given pictures themselves at their places; the argument stays as it is.
+def put_back_(
+    frames: Float[Tensor, "v *picture"], pictures: Float[Tensor, "k *picture"], plan: PathPlan
+) -> None:
+    """Put the given pictures themselves at their places, in place: a long path is large.
 
     Args:
-        frames: decoded.
-        pictures: in [0, 1].
+        frames: decoded, in any layout.
+        pictures: in the same layout and range.
         plan: says where they belong.
     """
-    out = frames.clone()
     for camera, picture in plan.given:
-        out[camera] = pictures[picture].to(out)
-    return out
+        frames[camera] = pictures[picture].to(frames)
 
 
 def _encoded(pipe: GenXDPipeline, pictures: Tensor, progress: Progress) -> Tensor:

@@ -230,6 +230,14 @@ def test_another_or_a_patched_model_begins_anew(host, mini, graph_of):
     assert interrupted(host, graph_of(model=patched), mini[0], 999) == GROUPS * STEPS
 
 
+def test_the_network_sees_a_group_at_once_however_long_the_path(host, mini, sample, watched):
+    path = host.module("genxd_core").orbit(30, azimuth_range_deg=(0.0, 200.0))
+    with watched(mini[0]) as calls:
+        frames, _, _ = sample(cameras=path, mode="4d", frames_per_chunk=4)
+    assert len(frames) == 30
+    assert {call["frames"] // len(call["cond_or_uncond"]) for call in calls} <= {3, 4, 5}
+
+
 def refusal(host, graph: dict[str, Any]) -> str:
     run = host.run(graph, check=False)
     assert not run.captured
