@@ -28,6 +28,7 @@ __all__ = ["compare", "memory_by_length", "scenes_on_orbits"]
 SETUPS: tuple[tuple[str, tuple[float, ...], str], ...] = (
     ("one picture", (0.0,), "anchors"),
     ("one picture", (0.0,), "in sequence"),
+    ("three pictures", (0.0, 0.5, 1.0), "anchors"),
     ("three pictures", (0.0, 0.5, 1.0), "in sequence"),
     ("three pictures", (0.0, 0.5, 1.0), "farthest points"),
 )

@@ -138,8 +138,8 @@ class GenXDSamplePath(io.ComfyNode):
                     default=3,
                     min=1,
                     max=128,
-                    tooltip="How many frames of each group are conditions, pictures or anchors; 3 "
-                    "is typical.",
+                    tooltip="How many frames of each group are conditions, pictures or anchors, at "
+                    "least: those between its cameras always are. 3 is typical.",
                 ),
                 io.Boolean.Input(
                     "keep_images",

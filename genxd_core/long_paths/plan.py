@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..cameras.cameras import Cameras
 from ..errors import InvalidInputError
-from .sequence import cut, spread, stretches_of
+from .sequence import conditions_of, cut, spread, stretches_of
 from .view_points import farthest_point_groups, farthest_points, nearest_points, view_points
 
 __all__ = ["GROUPINGS", "Group", "PathPlan", "View", "plan_path"]
@@ -99,7 +99,8 @@ def plan_path(
             cameras that are near in space (the reference's, for paths that come by a place more
             than once). "auto" is anchors for one picture and in sequence for several.
         views_per_group: cameras that the network sees at once; the released model learned with 12.
-        conditions_per_group: how many of them are conditions; 3 in the reference.
+        conditions_per_group: how many of them are conditions; 3 in the reference. Neighbours have
+            more where more is known between them.
         still: whether a picture shows every camera of its pose, or, where the scene moves, only
             the first.
 
@@ -139,13 +140,15 @@ def plan_path(
         found = farthest_point_groups(of_images[0], on_path[free], room)
         parts = [sorted(free[index] for index in part) for part in found]
     else:
-        parts = cut(free, stretches, room)
-    # Neighbours on a path join up with what is known at both of their ends: no seams there.
+        parts = cut(free, stretches, views_per_group, min(conditions_per_group, len(known)))
+    # What is known between neighbours and at both of their ends is where seams would be.
     at = {camera: View(picture, generated=False) for camera, picture in given.items()}
     at |= {camera: View(camera, generated=True) for camera in anchors}
     for part in parts:
-        ends = [] if grouping == "farthest points" else _ends(part, stretches, at)
-        from_views = _conditions(part, on_path, known, conditions_per_group, ends)
+        in_space = grouping == "farthest points"
+        beside = [] if in_space else _beside(part, stretches, at)
+        count = conditions_per_group if in_space else conditions_of(part, conditions_per_group)
+        from_views = _conditions(part, on_path, known, beside, count)
         groups.append(Group(from_views, tuple(part)))
     return PathPlan(
         num_cameras=len(path),
@@ -206,19 +209,21 @@ def _conditions(
     targets: list[int],
     on_path: Float[Tensor, "n d"],
     known: dict[View, Tensor],
+    beside: list[View],
     count: int,
-    ends: list[View],
 ) -> tuple[View, ...]:
-    """The view nearest to the middle of some targets, those at their ends, then others near by."""
+    """Those beside some targets on the path, then others, each nearest to the middle first."""
     views, points = list(known), torch.stack(list(known.values()))
     by_distance = nearest_points(points, on_path[targets].mean(0), len(points))
     in_order = [views[index] for index in by_distance]
-    return tuple(itertools.islice(dict.fromkeys([in_order[0], *ends, *in_order]), count))
+    first = [view for view in in_order if view in beside]
+    return tuple(itertools.islice(dict.fromkeys([*first, *in_order]), count))
 
 
-def _ends(part: list[int], stretches: list[range], known: dict[int, View]) -> list[View]:
-    """The known views before and after some neighbours on their stretch of the path."""
+def _beside(part: list[int], stretches: list[range], known: dict[int, View]) -> list[View]:
+    """The known views between some targets, before and after them on their stretch of the path."""
     stretch = next(stretch for stretch in stretches if part[0] in stretch)
     before = [camera for camera in range(stretch.start, part[0]) if camera in known]
+    between = [camera for camera in range(part[0], part[-1]) if camera in known]
     after = [camera for camera in range(part[-1] + 1, stretch.stop) if camera in known]
-    return [known[camera] for camera in (*before[-1:], *after[:1])]
+    return [known[camera] for camera in (*before[-1:], *between, *after[:1])]

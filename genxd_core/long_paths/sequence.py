@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["cut", "spread", "stretches_of"]
+__all__ = ["conditions_of", "cut", "spread", "stretches_of"]
 
 _JUMP = 4.0
 
@@ -56,23 +56,36 @@ def spread(free: list[int], stretches: list[range], count: int) -> list[int]:
     return anchors
 
 
-def cut(free: list[int], stretches: list[range], size: int) -> list[list[int]]:
+def conditions_of(part: list[int], at_least: int) -> int:
+    """How many conditions some neighbours have: all that is known between them, and their ends.
+
+    Args:
+        part: cameras of one group.
+        at_least: conditions that every group has; the ends count from two and three on.
+    """
+    between = part[-1] - part[0] + 1 - len(part)
+    return max(at_least, between + min(2, at_least - 1))
+
+
+def cut(free: list[int], stretches: list[range], views: int, conditions: int) -> list[list[int]]:
     """Groups of neighbours, cut at jumps and known cameras where possible, else evenly.
 
     Args:
         free: cameras to group, rising; all others are known.
         stretches: of the path; none of the groups is on two of them.
-        size: cameras of a group, at most.
+        views: of a group, conditions included, at most.
+        conditions: see `conditions_of`.
     """
     parts: list[list[int]] = []
     for stretch in stretches:
         on_it = [camera for camera in free if camera in stretch]
         if on_it:
-            parts += _cut_stretch(on_it, stretch, size)
+            parts += _cut_stretch(on_it, stretch, views, conditions)
     return parts
 
 
-def _cut_stretch(free: list[int], stretch: range, size: int) -> list[list[int]]:
+def _cut_stretch(free: list[int], stretch: range, views: int, conditions: int) -> list[list[int]]:
+    size = views - conditions
     pieces: list[list[int]] = []
     for run in _runs(free, [stretch]):
         count = -(-len(run) // size)
@@ -81,8 +94,10 @@ def _cut_stretch(free: list[int], stretch: range, size: int) -> list[list[int]]:
     even = -(-len(free) // -(-len(free) // size))
     parts: list[list[int]] = []
     for piece in pieces:
-        if parts and len(parts[-1]) < even and len(parts[-1]) + len(piece) <= size:
-            parts[-1] = parts[-1] + piece
+        both = [*parts[-1], *piece] if parts else piece
+        fits = len(both) + conditions_of(both, conditions) <= views
+        if parts and fits and len(parts[-1]) < even:
+            parts[-1] = both
         else:
             parts.append(piece)
     return parts

@@ -36,7 +36,9 @@ def test_every_camera_is_made_once_from_what_is_there_by_then(grouping, at, view
     there: set[int] = set()
     for group in found.groups:
         assert len(group.conditions) + len(group.targets) <= views
-        assert 1 <= len(set(group.conditions)) == len(group.conditions) <= conditions
+        assert 1 <= len(set(group.conditions)) == len(group.conditions)
+        if grouping == "farthest points":
+            assert len(group.conditions) <= conditions
         assert all(view.index in there for view in group.conditions if view.generated)
         assert not there & set(group.targets)
         assert list(group.targets) == sorted(group.targets)
@@ -48,7 +50,7 @@ def test_every_camera_is_made_once_from_what_is_there_by_then(grouping, at, view
 def test_many_pictures_leave_room_for_targets(grouping):
     path = gx.orbit(40)
     found = plan(path, list(range(0, 40, 2)), grouping=grouping)
-    assert all(len(group.conditions) <= 3 for group in found.groups)
+    assert all(len(group.conditions) + len(group.targets) <= 12 for group in found.groups)
     assert sum(len(group.targets) for group in found.groups) == 20
 
 
@@ -64,11 +66,10 @@ def test_one_picture_makes_anchors_first_and_the_others_from_the_nearest_of_them
     anchors = tuple(range(3, 34, 3))
     assert found.anchors == anchors
     assert found.groups[0] == Group((picture(0),), anchors)
-    # Two cameras between any two anchors: the middle of 13 ... 23 is anchor 18.
-    between = next(group for group in found.groups[1:] if 16 in group.targets)
-    assert between.targets == (13, 14, 16, 17, 19, 20, 22, 23)
-    assert set(between.conditions) == {made(12), made(18), made(24)}
-    assert between.conditions[0] == made(18)
+    # Two cameras between any two anchors; three gaps have six, and four anchors about them.
+    assert found.groups[1].targets == (1, 2, 4, 5, 7, 8)
+    assert set(found.groups[1].conditions) == {picture(0), made(3), made(6), made(9)}
+    assert found.groups[1].conditions[0] in (made(3), made(6))
 
 
 def test_groups_between_distant_anchors_have_those_on_both_sides():
@@ -110,11 +111,12 @@ def test_with_many_pictures_a_group_takes_the_nearest_first():
         assert distances[group.conditions[0].index] == min(distances)
 
 
-def test_groups_between_anchors_have_no_seams_where_anchors_are_near():
+@pytest.mark.parametrize("num_views", [13, 24, 36, 48, 60, 100])
+def test_groups_between_anchors_have_no_seams_where_anchors_are_near(num_views):
     """Every two neighbours are in one group together, as targets or as conditions."""
-    found = plan(gx.orbit(60, azimuth_range_deg=(0.0, 200.0)), [0])
+    found = plan(gx.orbit(num_views, azimuth_range_deg=(0.0, 200.0)), [0])
     shown = [found.cameras_of(group) for group in found.groups]
-    for camera in range(59):
+    for camera in range(num_views - 1):
         assert any({camera, camera + 1} <= cameras for cameras in shown), camera
 
 
