@@ -1,9 +1,9 @@
 """Long paths: how visible the seams between groups are, seconds, and memory by length of the path.
 
-Held-out procedural scenes, orbits with the true pictures of every camera. A seam is the mean
-absolute difference between neighbouring views that no group shows together; ``ratio`` is that over
-the same for neighbours of one group. The truth has a ratio too, at the same pairs: nearer to it is
-better. Given pictures count as the VAE shows them.
+Held-out procedural scenes, orbits with the true pictures of every camera. Seams are the mean
+absolute differences between neighbouring views: ``inside`` a group, ``joined`` from a condition to
+what was made from it, ``across`` groups that share neither. Without seams all three are equal; the
+true pictures are measured at the same pairs. Given pictures count as the VAE shows them.
 """
 
 import argparse
@@ -57,7 +57,6 @@ def compare(
     """Seams, PSNR and seconds of one way to group, averaged over scenes."""
     name, where, grouping = setup
     rows: list[dict[str, float]] = []
-    plan = None
     for scene in range(len(clips)):
         truth, path = clips.images[scene], clips.cameras(scene)
         at = sorted({round(place * (len(path) - 1)) for place in where})
@@ -65,27 +64,23 @@ def compare(
         out = generate(pipe, truth, path, at, grouping=grouping, seed=scene, **options)
         synchronize(pipe.device)
         seconds = time.perf_counter() - began
-        plan, ours, true = (
-            out.plan,
-            gx.measure_seams(out.frames, out.plan),
-            gx.measure_seams(truth, out.plan),
-        )
+        plan = out.plan
+        ours, true = gx.measure_seams(out.frames, plan), gx.measure_seams(truth, plan)
         made = [camera for camera in range(len(path)) if camera not in at]
         row = {
             "psnr_db": float(psnr_per_view(out.frames, truth)[made].mean()),
             "seconds": seconds,
         }
         for kind, seams in (("ours", ours), ("truth", true)):
-            for part in ("inside", "across", "ratio"):
+            for part in ("inside", "joined", "across"):
                 value = getattr(seams, part)
                 if value is not None:
                     row[f"{kind}_{part}"] = value
         rows.append(row)
-    assert plan is not None
     return {
         **{"given": name, "grouping": grouping, "views": plan.num_cameras, "scenes": len(clips)},
         **{"groups": len(plan.groups), "frames_through_the_network": plan.num_frames},
-        "seams_counted": gx.measure_seams(clips.images[-1], plan).num_across,
+        "pairs": {part: getattr(true, f"num_{part}") for part in ("inside", "joined", "across")},
         **{key: round(mean(row[key] for row in rows), 4) for key in rows[0]},
     }
 

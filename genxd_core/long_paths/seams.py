@@ -17,29 +17,28 @@ class Seams:
     """Mean absolute differences between neighbouring views of a path, in [0, 1].
 
     Attributes:
-        inside: of neighbours that one group shows, as targets or conditions; None without any.
-        across: of neighbours that no group shows together: the seams; None without any.
+        inside: of neighbours made together, in one group; None without any.
+        joined: of neighbours one of which the other was made from, such as an anchor and the camera
+            next to it; None without any.
+        across: of neighbours that no group shows together; None without any.
         num_inside: pairs counted for ``inside``.
+        num_joined: pairs counted for ``joined``.
         num_across: pairs counted for ``across``.
     """
 
     inside: float | None
+    joined: float | None
     across: float | None
     num_inside: int
+    num_joined: int
     num_across: int
-
-    @property
-    def ratio(self) -> float | None:
-        """``across`` / ``inside``: 1 where seams cannot be seen; None where one is missing."""
-        if self.inside is None or self.across is None or self.inside == 0.0:
-            return None
-        return self.across / self.inside
 
 
 def measure_seams(frames: Float[Tensor, "v 3 H W"], plan: PathPlan) -> Seams:
-    """Compare neighbouring views across and inside groups.
+    """Compare neighbouring views inside groups and from one group to another.
 
-    It is for paths whose neighbours stand about equally far apart: a farther step differs more.
+    Without seams, all three differences are about equal. It is for paths whose neighbours stand
+    about equally far apart: a farther step differs more.
 
     Args:
         frames: all views of the path, in [0, 1].
@@ -54,12 +53,23 @@ def measure_seams(frames: Float[Tensor, "v 3 H W"], plan: PathPlan) -> Seams:
             "of the path that was planned."
         )
     shown = [plan.cameras_of(group) for group in plan.groups]
-    differences: dict[bool, list[float]] = {True: [], False: []}
-    for before, after in itertools.pairwise(range(len(frames))):
-        together = any({before, after} <= cameras for cameras in shown)
-        differences[together].append(float((frames[after] - frames[before]).abs().mean()))
-    inside, across = differences[True], differences[False]
-    return Seams(_mean(inside), _mean(across), len(inside), len(across))
+    made = [set(group.targets) for group in plan.groups]
+    found: dict[str, list[float]] = {"inside": [], "joined": [], "across": []}
+    for pair in itertools.pairwise(range(len(frames))):
+        if any(set(pair) <= cameras for cameras in made):
+            kind = "inside"
+        else:
+            kind = "joined" if any(set(pair) <= cameras for cameras in shown) else "across"
+        found[kind].append(float((frames[pair[1]] - frames[pair[0]]).abs().mean()))
+    inside, joined, across = found["inside"], found["joined"], found["across"]
+    return Seams(
+        inside=_mean(inside),
+        joined=_mean(joined),
+        across=_mean(across),
+        num_inside=len(inside),
+        num_joined=len(joined),
+        num_across=len(across),
+    )
 
 
 def _mean(values: list[float]) -> float | None:

@@ -21,9 +21,10 @@ def test_every_setup_is_measured_beside_the_truth(pipe, setup):
     row = compare(pipe, scenes_on_orbits(2, 26, 32), setup, num_inference_steps=1)
     assert row["groups"] > 1
     assert row["frames_through_the_network"] > 26
-    assert row["seams_counted"] > 0
-    assert row["truth_ratio"] == pytest.approx(1.0, abs=0.5)
-    assert row["ours_inside"] > 0
+    assert sum(row["pairs"].values()) == 25
+    for part, count in row["pairs"].items():
+        assert (f"ours_{part}" in row) == (count > 0)
+    assert row["truth_joined"] == pytest.approx(row["truth_inside"], rel=0.5)
 
 
 def test_memory_is_told_for_every_length(pipe):

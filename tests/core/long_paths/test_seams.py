@@ -20,22 +20,26 @@ def test_differences_are_told_apart_by_whether_a_group_shows_both():
     seams = measure_seams(frames(0.0, 0.1, 0.3, 0.9, 0.8), plan)
     assert seams.inside == pytest.approx((0.1 + 0.2 + 0.1) / 3)
     assert seams.across == pytest.approx(0.6)
-    assert (seams.num_inside, seams.num_across) == (3, 1)
-    assert seams.ratio == pytest.approx(0.6 / (0.4 / 3))
+    assert seams.joined is None
+    assert (seams.num_inside, seams.num_joined, seams.num_across) == (3, 0, 1)
 
 
-def test_an_anchor_is_inside_the_groups_that_it_is_a_condition_of():
+def test_neighbours_that_are_made_from_each_other_are_joined():
     first = Group((View(0, generated=False),), (2,))
-    second = Group((View(2, generated=True),), (1, 3))
-    plan = PathPlan(4, ((0, 0),), (2,), (first, second), (0,))
-    seams = measure_seams(frames(0.0, 0.1, 0.2, 0.3), plan)
-    assert (seams.num_inside, seams.num_across) == (2, 1)  # only 0 and 1 are never together
+    second = Group((View(2, generated=True),), (1, 3, 4))
+    plan = PathPlan(5, ((0, 0),), (2,), (first, second), (0,))
+    seams = measure_seams(frames(0.0, 0.1, 0.3, 0.7, 0.9), plan)
+    assert seams.across == pytest.approx(0.1)  # 0 and 1 are never together
+    assert seams.joined == pytest.approx((0.2 + 0.4) / 2)
+    assert seams.inside == pytest.approx(0.2)
+    assert (seams.num_inside, seams.num_joined, seams.num_across) == (1, 2, 1)
 
 
 def test_a_path_of_one_group_has_no_seams():
     path = gx.orbit(12)
     seams = measure_seams(torch.rand(12, 3, 2, 2), gx.plan_path(path, path[[0]]))
-    assert (seams.across, seams.num_across, seams.ratio) == (None, 0, None)
+    assert (seams.across, seams.num_across) == (None, 0)
+    assert seams.num_joined == 1  # the picture and the camera next to it
 
 
 def test_another_number_of_frames_is_refused():
