@@ -16,9 +16,9 @@ from ..genxd_core.long_paths.generate import check_request, put_back_
 from ..genxd_core.long_paths.plan import GROUPINGS, plan_path
 from ..genxd_core.long_paths.sampling import GenerateGroup, GroupTask, ReportStep, sample_path
 from ..genxd_core.long_paths.store import PathStore, fingerprint, identity
-from ..genxd_core.model.conditioning import mode_indicator
+from ..genxd_core.model.conditioning import check_indices, mode_indicator
 from ..genxd_core.sizes import check_size
-from ._checks import check_images, check_position, checked, parse_indices
+from ._checks import check_images, checked, parse_indices
 from ._types import CamerasSocket
 from .comfy_model import GenXDBase, condition_values
 from .comfy_vae import check_vae, decode_frames, encode_pictures
@@ -261,13 +261,13 @@ def _check_model(model: Any) -> None:
 
 def _on_path(cameras: Cameras, indices: str, num_images: int) -> Cameras:
     """The path's cameras at the pictures' places."""
-    positions = parse_indices(indices)
+    positions = check_indices(parse_indices(indices), len(cameras))
     if num_images != len(positions):
         raise InvalidInputError(
             f'images has {num_images} pictures, but indices "{indices}" has {len(positions)} '
             "positions; give one position for each picture, or connect image_cameras."
         )
-    return cameras[[check_position(view, len(cameras), "indices") for view in positions]]
+    return cameras[positions]
 
 
 def _generator(

@@ -142,7 +142,7 @@ def generate_path(
         )
 
     key = fingerprint(
-        network=(identity(pipe.unet), pipe.dtype, pipe.device, pipe.sampler, pipe.schedule),
+        network=(identity(pipe.unet), identity(pipe.sampler), pipe.dtype, pipe.schedule),
         encoded=encoded,
         image_cameras=image_cameras,
         path=path,

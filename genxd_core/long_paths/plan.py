@@ -177,8 +177,8 @@ def _check_numbers(grouping: str, views_per_group: int, conditions_per_group: in
 
 def _given(path: Cameras, image_cameras: Cameras, *, still: bool) -> dict[int, int]:
     """Cameras of the path that are a picture's, each with the first such picture."""
-    c2w, Ks = path.c2w.double().cpu(), path.Ks_norm.double().cpu()
-    theirs, their_Ks = image_cameras.c2w.double().cpu(), image_cameras.Ks_norm.double().cpu()
+    c2w, Ks = path.c2w.cpu().double(), path.Ks_norm.cpu().double()
+    theirs, their_Ks = image_cameras.c2w.cpu().double(), image_cameras.Ks_norm.cpu().double()
     centres = c2w[:, :3, 3]
     extent = (centres - centres[0]).norm(dim=-1).max()
     # Far from the origin, positions are rounded to coarse numbers.

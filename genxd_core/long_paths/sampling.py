@@ -149,9 +149,14 @@ def _steps_of(progress: Progress | None, done: int, steps: int, total: int) -> R
 
 def _frames(plan: PathPlan, group: Group) -> list[View]:
     """All views of a group as they lie along the path."""
+    middle = sum(group.targets) / len(group.targets)
 
     def place(view: View) -> tuple[int, bool]:
-        return (view.index if view.generated else plan.places[view.index], view.generated)
+        if view.generated:
+            return view.index, True
+        shows = [camera for camera, picture in plan.given if picture == view.index]
+        near = min(shows or [plan.places[view.index]], key=lambda camera: abs(camera - middle))
+        return near, False
 
     return sorted([*group.conditions, *(View(i, generated=True) for i in group.targets)], key=place)
 

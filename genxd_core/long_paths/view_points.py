@@ -26,7 +26,7 @@ def view_points(*paths: Cameras) -> list[Float[Tensor, "n 6"]]:
         Points of each path, float64 on the CPU.
     """
     still = [Cameras(path.c2w, path.Ks_norm) for path in paths]
-    c2w = join(*still).c2w.double().cpu()
+    c2w = join(*still).c2w.cpu().double()
     centres, directions = c2w[:, :3, 3], c2w[:, :3, 2]
     extent = float((centres - centres.mean(0)).norm(dim=-1).max())
     points = torch.cat([centres, directions * (extent if extent > 1e-6 else 1.0)], dim=1)

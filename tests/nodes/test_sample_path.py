@@ -249,7 +249,8 @@ def refusal(host, graph: dict[str, Any]) -> str:
     [
         ({"indices": "first"}, '"first" is not a whole number'),
         ({"indices": "0, 3"}, 'images has 1 pictures, but indices "0, 3" has 2 positions'),
-        ({"indices": "9"}, "indices is 9, but the path has 9 cameras"),
+        ({"indices": "9"}, "indices has 9, expected positions from 0 to 8"),
+        ({"indices": "8, -1"}, "name view 8 twice"),
         ({"views_per_group": 2}, "views_per_group is 2 and conditions_per_group 2, which leaves"),
         ({"grouping": "best"}, "grouping"),
         ({"mode": "video"}, "mode"),
@@ -271,4 +272,6 @@ def test_number_of_image_cameras_is_that_of_the_pictures(host, graph_of, path):
 
 def test_a_path_of_given_cameras_only_is_refused(host, graph_of, path):
     said = refusal(host, graph_of(2, cameras=path[:2], indices="0, 1"))
+    assert "indices name all 2 views, so there is nothing to generate" in said
+    said = refusal(host, graph_of(2, cameras=path[:2], image_cameras=path[:2]))
     assert "path has 2 cameras, and every one of them is a given picture's" in said

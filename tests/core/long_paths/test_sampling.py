@@ -62,6 +62,19 @@ def test_frames_of_a_group_lie_along_the_path_and_the_first_condition_is_the_ref
         assert not task.clean[empty].any()
 
 
+def test_a_picture_seen_twice_stands_where_its_group_passes_it():
+    there_and_back = PATH[[*range(40), *range(38, -1, -1)]]
+    plan = gx.plan_path(there_and_back, PATH[[39, 0]])
+    generate = StandIn()
+    encoded = torch.randn(2, *SHAPE, generator=seeded(2))
+    options = {"steps": STEPS, "seed": 5}
+    sample_path(plan, there_and_back, PATH[[39, 0]], encoded, generate, **options)
+    assert plan.given == ((0, 1), (39, 0), (78, 1))
+    # Both pictures bound each half, and the way back ends with the second.
+    assert torch.equal(generate.tasks[0].cameras.c2w[0], PATH.c2w[0])
+    assert torch.equal(generate.tasks[-1].cameras.c2w[-1], PATH.c2w[0])
+
+
 def test_conditions_are_latents_that_earlier_groups_made():
     generate = StandIn()
     latents = run(generate)
