@@ -47,6 +47,10 @@ _PUBLIC = {
     "lifting.ply": ["load_ply", "save_ply"],
     "lifting.rasterize": ["Rendering", "rasterize"],
     "pipeline": ["GenXDOutput", "GenXDPipeline"],
+    "long_paths.generate": ["GeneratedPath", "generate_path"],
+    "long_paths.plan": ["PathPlan", "plan_path"],
+    "long_paths.seams": ["Seams", "measure_seams"],
+    "long_paths.store": ["PathStore"],
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 

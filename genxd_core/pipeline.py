@@ -24,10 +24,16 @@ from .diffusion.samplers import Denoiser, Sampler, SamplerStep, StepCallback, sa
 from .diffusion.schedules import NoiseSchedule
 from .errors import InvalidInputError, WeightsError
 from .latent_preview import LatentPreview
-from .model.conditioning import Condition, network_input
+from .model.conditioning import Condition, check_indices, network_input
 from .model.unet import GenXDUNet
 from .model.weights import load_unet
-from .pipeline_inputs import PipelineInputs, check_device, check_dtype, check_inputs
+from .pipeline_inputs import (
+    PipelineInputs,
+    check_device,
+    check_dtype,
+    check_inputs,
+    check_motion_strength,
+)
 from .progress import Progress, report
 
 __all__ = ["GenXDOutput", "GenXDPipeline"]
@@ -209,51 +215,117 @@ class GenXDPipeline:
             has_motion_embedding=self.unet.config.motion_condition,
         )
         sigmas = self.schedule.sigmas(num_inference_steps, strength=strength).to(self.device)
-        use_guidance = needs_unconditional(guidance_scale)
+        needs_unconditional(guidance_scale)  # before anything is computed
         parts = _ProgressParts(progress, inputs, len(sigmas) - 1)
 
-        condition, preview = self._condition(inputs, parts)
+        encoded = self.vae.encode(inputs.images, progress=parts.of_images())
+        condition = self._condition(
+            encoded,
+            inputs.indices,
+            inputs.cameras,
+            mode=inputs.mode,
+            motion_strength=inputs.motion_strength,
+            use_motion_embedding=inputs.use_motion_embedding,
+        )
         start = self._start(inputs, sigmas, generator, parts)
-        if use_guidance:
-            both = v_prediction(self.unet, condition.without().joined(condition))
-            predict = guided(both, guidance_scale)
-        else:
-            predict = v_prediction(self.unet, condition)
-        denoise = denoiser(predict)
-
-        on_step = parts.of_sampler(preview)
-        sampled = self.sampler(denoise, start[None], sigmas, on_step=on_step)[0]
-        self._refuse_overflow(sampled)
-        pinned = _pinned(sampled, condition.latents[0], condition.mask[0])
+        on_step = parts.of_sampler(LatentPreview.fit(encoded, inputs.images))
+        pinned = self._sampled(condition, start, sigmas, guidance_scale, on_step)
         decoded = self.vae.decode(
             pinned, frames_per_chunk=decode_chunk_size, progress=parts.of_decoder()
         )
         return GenXDOutput((decoded / 2 + 0.5).clamp(0, 1), pinned)
 
+    @torch.no_grad()
+    def sample(
+        self,
+        encoded: Float[Tensor, "k 4 h w"],
+        cond_indices: Sequence[int],
+        cameras: Cameras,
+        *,
+        noise: Float[Tensor, "v 4 h w"],
+        mode: str = "3d",
+        motion_strength: float = 0.0,
+        num_inference_steps: int = 25,
+        guidance_scale: float = 3.0,
+        use_motion_embedding: bool = True,
+        on_step: StepCallback | None = None,
+    ) -> Float[Tensor, "v 4 h w"]:
+        """Latents of a path from latents of some of its views: a run without the VAE.
+
+        Args:
+            encoded: scaled latents of the given views, encoded or sampled before.
+            cond_indices: their positions; the first is the reference view.
+            cameras: of all views.
+            noise: unit noise to start from.
+            mode: as in a run, like all that follow.
+            motion_strength: as there.
+            num_inference_steps: as there.
+            guidance_scale: as there.
+            use_motion_embedding: as there.
+            on_step: called after every step; it may raise to stop.
+
+        Returns:
+            float32 on the pipeline's device, those of given views unchanged.
+
+        Raises:
+            InvalidInputError: the indices, the mode or a number cannot be used.
+        """
+        check_motion_strength(motion_strength)
+        condition = self._condition(
+            encoded.to(self.device, torch.float32),
+            check_indices(list(cond_indices), len(cameras)),
+            cameras,
+            mode=mode,
+            motion_strength=motion_strength,
+            use_motion_embedding=use_motion_embedding,
+        )
+        sigmas = self.schedule.sigmas(num_inference_steps).to(self.device)
+        start = noise.to(self.device) * (sigmas[0] ** 2 + 1).sqrt()
+        return self._sampled(condition, start, sigmas, guidance_scale, on_step)
+
     def _condition(
-        self, inputs: PipelineInputs, parts: "_ProgressParts"
-    ) -> tuple[Condition, LatentPreview]:
-        """What the network is told of the conditional branch, and how to preview its latents."""
-        encoded = self.vae.encode(inputs.images, progress=parts.of_images())
-        preview = LatentPreview.fit(encoded, inputs.images)
-        views, size = len(inputs.cameras), encoded.shape[-2:]
-        positions = torch.tensor(inputs.indices, device=self.device)
+        self,
+        encoded: Tensor,
+        indices: Sequence[int],
+        cameras: Cameras,
+        *,
+        mode: str,
+        motion_strength: float,
+        use_motion_embedding: bool,
+    ) -> Condition:
+        """What the network is told of the conditional branch."""
+        views, size = len(cameras), encoded.shape[-2:]
+        positions = torch.tensor(indices, device=self.device)
         mask = torch.zeros(1, views, dtype=torch.bool, device=self.device)
         mask[0, positions] = True
         clean = encoded.new_zeros(1, views, *encoded.shape[1:])
         clean[0, positions] = encoded
-        rays = plucker_rays(
-            inputs.cameras, height=size[0], width=size[1], reference=inputs.indices[0]
-        )
-        condition = Condition.build(
+        rays = plucker_rays(cameras, height=size[0], width=size[1], reference=indices[0])
+        return Condition.build(
             clean,
             mask,
             rays[None].to(self.device),
-            mode=inputs.mode,
-            motion_strength=torch.tensor([inputs.motion_strength], device=self.device),
-            use_motion_embedding=inputs.use_motion_embedding,
+            mode=mode,
+            motion_strength=torch.tensor([motion_strength], device=self.device),
+            use_motion_embedding=use_motion_embedding,
         )
-        return condition, preview
+
+    def _sampled(
+        self,
+        condition: Condition,
+        start: Tensor,
+        sigmas: Tensor,
+        guidance_scale: float,
+        on_step: StepCallback | None,
+    ) -> Float[Tensor, "v 4 h w"]:
+        if needs_unconditional(guidance_scale):
+            both = v_prediction(self.unet, condition.without().joined(condition))
+            predict = guided(both, guidance_scale)
+        else:
+            predict = v_prediction(self.unet, condition)
+        sampled = self.sampler(denoiser(predict), start[None], sigmas, on_step=on_step)[0]
+        self._refuse_overflow(sampled)
+        return _pinned(sampled, condition.latents[0], condition.mask[0])
 
     def _start(
         self,

@@ -11,11 +11,13 @@ _log = logging.getLogger(__name__)
 _MODULES = (
     "load",
     "camera_paths",
+    "fitted_paths",
     "camera_files",
     "camera_views",
     "views",
     "conditioning",
     "sampling",
+    "long_paths",
 )
 
 

@@ -341,8 +341,7 @@ class GenXDBase(comfy.model_base.BaseModel):
         """Refuse context windows: rays and conditioned views belong to the path as a whole."""
         raise InvalidInputError(
             "context windows cannot split a GenXD path: all of its frames are made together. "
-            "Remove the context window node; for long paths, sample parts of the path (GenXD Edit "
-            "Cameras, slice) one after another."
+            "Remove the context window node; GenXD Sample Path makes long paths."
         )
 
 

@@ -230,7 +230,7 @@ def _without_message(text: str) -> Iterator[None]:
         logger.removeFilter(other)
 
 
-def encode_pictures(vae: comfy.sd.VAE, pictures: Tensor) -> Tensor:
+def encode_pictures(vae: comfy.sd.VAE, pictures: Tensor, *, bar: Any = None) -> Tensor:
     """Encode pictures to latents in VAE units (the posterior's mode).
 
     One by one: ComfyUI splits a batch by free memory, which must not change the result.
@@ -238,6 +238,7 @@ def encode_pictures(vae: comfy.sd.VAE, pictures: Tensor) -> Tensor:
     Args:
         vae: see `check_vae`.
         pictures: (K, H, W, 3) in [0, 1].
+        bar: a ProgressBar to move by one for each picture; None for one of its own.
 
     Returns:
         (K, 4, h, w) float32 on the CPU.
@@ -246,7 +247,7 @@ def encode_pictures(vae: comfy.sd.VAE, pictures: Tensor) -> Tensor:
         InvalidInputError: the latents are not finite.
     """
     encoded = []
-    bar = comfy.utils.ProgressBar(len(pictures))
+    bar = comfy.utils.ProgressBar(len(pictures)) if bar is None else bar
     for picture in pictures:
         comfy.model_management.throw_exception_if_processing_interrupted()
         encoded.append(vae.encode(picture[None]).float().cpu())
@@ -261,7 +262,12 @@ def encode_pictures(vae: comfy.sd.VAE, pictures: Tensor) -> Tensor:
 
 
 def decode_frames(
-    vae: comfy.sd.VAE, samples: Tensor, *, frames_per_chunk: int = 0, frames_per_clip: int = 0
+    vae: comfy.sd.VAE,
+    samples: Tensor,
+    *,
+    frames_per_chunk: int = 0,
+    frames_per_clip: int = 0,
+    bar: Any = None,
 ) -> Tensor:
     """Decode latents a fixed number of frames at a time.
 
@@ -273,6 +279,7 @@ def decode_frames(
         samples: (F, 4, h, w) latents in VAE units.
         frames_per_chunk: frames decoded together; 0 for all of a clip.
         frames_per_clip: where one clip of the batch ends and the next begins; 0 for one clip.
+        bar: a ProgressBar to move by one for each frame; None for one of its own.
 
     Returns:
         (F, H, W, 3) pictures in [0, 1] on ComfyUI's intermediate device.
@@ -283,7 +290,7 @@ def decode_frames(
     longest = max(len(chunk) for chunk in chunks)
     needed = vae.memory_used_decode(samples.shape, vae.vae_dtype) * longest
     management.load_models_gpu([vae.patcher], memory_required=needed)
-    bar = comfy.utils.ProgressBar(len(samples))
+    bar = comfy.utils.ProgressBar(len(samples)) if bar is None else bar
     pictures: list[Tensor] = []
     for chunk in chunks:
         management.throw_exception_if_processing_interrupted()

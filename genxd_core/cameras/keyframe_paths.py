@@ -25,9 +25,25 @@ from .nerf_paths import (
     vary_positions,
 )
 
-__all__ = ["ellipse", "interpolate", "spiral"]
+__all__ = ["both_sides", "ellipse", "interpolate", "spiral"]
 
 Shift = tuple[float, float, float]
+
+
+def both_sides(x: float = 0.0, y: float = 0.0, z: float = 0.0) -> list[Shift]:
+    """Shifts along each axis with a distance other than 0, to that side and to the other.
+
+    Args:
+        x: fraction for the first axis, as in the ``shifts`` of a path.
+        y: for the second.
+        z: for the third.
+    """
+    shifts: list[Shift] = []
+    for axis, distance in enumerate((x, y, z)):
+        for signed in (distance, -distance) if distance else ():
+            first, second, third = (signed if number == axis else 0.0 for number in range(3))
+            shifts.append((first, second, third))
+    return shifts
 
 
 def interpolate(

@@ -58,6 +58,20 @@ NODES: dict[str, tuple[str, list[str], list[str]]] = {
         ["CONDITIONING"],
     ),
     "GenXD_DecodeViews": ("sampling", ["samples", "vae", "frames_per_chunk"], ["IMAGE"]),
+    "GenXD_CamerasFromViews": (
+        "cameras",
+        ["cameras", "path", "num_views", "shift_x", "shift_y", "shift_z"],
+        ["GENXD_CAMERAS"],
+    ),
+    "GenXD_SamplePath": (
+        "sampling",
+        [
+            *("model", "vae", "images", "cameras", "indices", "mode", "motion_strength", "seed"),
+            *("steps", "cfg", "sampler_name", "scheduler", "grouping", "views_per_group"),
+            *("conditions_per_group", "keep_images", "frames_per_chunk", "image_cameras"),
+        ],
+        ["IMAGE", "LATENT", "GENXD_CAMERAS"],
+    ),
 }
 GROUPS = {"load", "cameras", "conditioning", "sampling", "lifting", "curation", "evaluation"}
 
