@@ -50,14 +50,26 @@ def call(python: Path, *arguments: str) -> int:
         return 130
 
 
+def shows_help(arguments: list[str], module: str) -> bool:
+    """Show a command's help, where it was asked for, without installing anything first."""
+    if not {"-h", "--help"} & set(arguments):
+        return False
+    call(Path(sys.executable), "-m", module, "--help")
+    return True
+
+
 def demo(arguments: list[str]) -> int:
     """Run the demo workflow and collect the results."""
+    if shows_help(arguments, "tools.demo"):
+        return 0
     python, comfy_root = prepare(development=False)
     return call(python, "-m", "tools.demo", "--comfy-root", str(comfy_root), *arguments)
 
 
 def serve(arguments: list[str]) -> int:
     """Start ComfyUI with the pack; unknown options go to ComfyUI."""
+    if shows_help(arguments, "tools.serve"):
+        return 0
     python, comfy_root = prepare(development=False)
     return call(python, "-m", "tools.serve", "--comfy-root", str(comfy_root), *arguments)
 
@@ -162,7 +174,10 @@ def main(arguments: list[str]) -> int:
     name = arguments[0] if arguments else "--help"
     if name not in COMMANDS:
         print(__doc__)
-        return 0 if name in ("-h", "--help") else 2
+        if name in ("-h", "--help"):
+            return 0
+        print(f"There is no command {name!r}; the list is above.", file=sys.stderr)
+        return 2
     try:
         return COMMANDS[name](arguments[1:])
     except SetupError as error:

@@ -7,7 +7,7 @@ import torch
 from comfy_api.latest import io
 
 from ..genxd_core.cameras.cameras import Cameras
-from ..genxd_core.cameras.conventions import picture_aspect
+from ..genxd_core.cameras.conventions import SHAPE_TOLERANCE, picture_aspect
 from ..genxd_core.errors import InvalidInputError
 from ..genxd_core.fitting import FitRecord
 from ..genxd_core.model.conditioning import MODES, check_indices, mode_indicator
@@ -172,7 +172,7 @@ def _check_fit(cameras: Cameras, fit: FitRecord, height: int, width: int) -> Non
             f"{width}x{height}; connect the images and fit outputs of the same GenXD Fit Views."
         )
     aspect = float(picture_aspect(cameras)[0])
-    if abs(math.log(aspect * height / width)) > 0.02:
+    if abs(math.log(aspect * height / width)) > SHAPE_TOLERANCE:
         raise InvalidInputError(
             f"cameras are for pictures of width / height {aspect:.3f}, but the fitted ones have "
             f"{width / height:.3f}; pass the path through GenXD Fit Views, or make it for this "

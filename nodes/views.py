@@ -1,9 +1,12 @@
 """Preparing pictures, and bringing generated ones back."""
 
+import math
+
 import torch
 from comfy_api.latest import io
 
 from ..genxd_core.cameras.cameras import Cameras
+from ..genxd_core.cameras.conventions import SHAPE_TOLERANCE, picture_aspect
 from ..genxd_core.errors import InvalidInputError
 from ..genxd_core.fitting import (
     FitMode,
@@ -141,8 +144,22 @@ class GenXDFitViews(io.ComfyNode):
             background=background,
             alpha=_alpha(images, mask, mask_is),
         )
-        path = None if cameras is None else fit_cameras(cameras, fitted.record)
+        path = None
+        if cameras is not None:
+            _check_shape(cameras, images.shape[2], images.shape[1])
+            path = fit_cameras(cameras, fitted.record)
         return io.NodeOutput(views_to_image(fitted.images), path, fitted.record)
+
+
+def _check_shape(cameras: Cameras, width: int, height: int) -> None:
+    """Refuse a path that was made for pictures of another shape."""
+    aspect = float(picture_aspect(cameras)[0])
+    if abs(math.log(aspect * height / width)) > SHAPE_TOLERANCE:
+        raise InvalidInputError(
+            f"cameras are for pictures of width / height {aspect:.3f}, but images are "
+            f"{width}x{height}, which is {width / height:.3f}; set width and height of GenXD Make "
+            "Camera Path to those of the picture (Get Image Size gives them)."
+        )
 
 
 def _check_multiple(name: str, pixels: int, multiple: int) -> None:

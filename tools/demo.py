@@ -194,7 +194,10 @@ def run(server: ComfyServer, name: str, folder: Path) -> list[Path]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo and return the exit status."""
-    parser = argparse.ArgumentParser(prog="dev.py demo", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="dev.py demo",
+        description="Run example workflows in a real ComfyUI and collect what they make.",
+    )
     parser.add_argument("--comfy-root", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument(
         "workflows", nargs="*", default=DEMO, metavar="WORKFLOW", help="default: " + " ".join(DEMO)

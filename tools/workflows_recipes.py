@@ -47,6 +47,12 @@ def _model_and_pictures(
     return model, joined["IMAGE"]
 
 
+def _shape_of(flow: Workflow, group: Group, picture: Node) -> dict[str, Any]:
+    """Width and height of a path for a picture of any shape."""
+    size = flow.add(group, "GetImageSize", {"image": picture["IMAGE"]}, title="Its shape")
+    return {"width": size["width"], "height": size["height"]}
+
+
 def _preview(flow: Workflow, group: Group, cameras: Link, indices: str = "0") -> None:
     flow.add(
         group,
@@ -167,6 +173,7 @@ def image_to_3d_views() -> Workflow:
         "path.elevation": 40.0,
         "path.radius": 2.3,
         "num_views": VIEWS,
+        **_shape_of(flow, cameras, picture),
     }
     made = flow.add(cameras, "GenXD_MakeCameraPath", path)["cameras"]
     _preview(flow, cameras, made)
@@ -200,6 +207,7 @@ def image_to_4d_video() -> Workflow:
         "path.elevation": 18.0,
         "path.radius": 2.6,
         "num_views": VIEWS,
+        **_shape_of(flow, cameras, picture),
     }
     made = flow.add(cameras, "GenXD_MakeCameraPath", path)["cameras"]
     _preview(flow, cameras, made)
@@ -359,6 +367,7 @@ def motion_strength() -> Workflow:
     model, picture = _model_and_picture(flow, "genxd_ball_and_boxes.png")
     middle = flow.group("2  Path and conditioning", 1, colour="yellow")
     still = {"path": "static", "path.elevation": 18.0, "path.radius": 2.6, "num_views": VIEWS}
+    still |= _shape_of(flow, middle, picture)
     path = flow.add(middle, "GenXD_MakeCameraPath", still)["cameras"]
     images, mask = picture["IMAGE"], picture["MASK"]
     condition = _condition(flow, middle, model, images, path, mask=mask, mode="4d")

@@ -26,6 +26,7 @@ from .cameras import Cameras
 from .rotations import invert_rigid, quat_to_rotation, rotation_to_quat
 
 __all__ = [
+    "SHAPE_TOLERANCE",
     "Ks_norm_from_focal",
     "Ks_norm_to_pixels",
     "Ks_to_normalised",
@@ -48,6 +49,9 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
+
+SHAPE_TOLERANCE = 0.02
+"""Up to this share, intrinsics of another shape than the picture's pass for rounding."""
 
 # Half turns: each is its own inverse, so one diagonal serves both directions.
 _TURN_X = (1.0, -1.0, -1.0, 1.0)

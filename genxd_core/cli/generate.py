@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Generate"]
 
+_USUAL_MOTION_STRENGTH = 0.5  # as in the released call and in the node
 _LARGEST_DEFAULT_SIDE = 256  # of the released command
 _PATH_OPTIONS = (
     "elevation_deg",
@@ -33,7 +34,6 @@ _PATH_OPTIONS = (
     "focal_norm",
     "easing",
 )
-_SQUARE_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,8 @@ class Generate:
             the reference view. A single picture is view 0 unless this says otherwise.
         mode: 3d, a still scene; 4d, camera and scene move; video, the scene moves and the cameras
             are ignored.
-        motion_strength: how much moves in 4d and video, 0 (still) to 50; typically 0 to 2.
+        motion_strength: how much moves in 4d and video, 0 (still) to 50; typically 0 to 2. By
+            default 0.5 there.
         num_inference_steps: steps of the sampler.
         guidance_scale: how strongly to follow the pictures; up to 1 is without guidance.
         seed: of the noise; the same seed gives the same frames.
@@ -96,7 +97,7 @@ class Generate:
     views: int = 12
     indices: tuple[int, ...] = ()
     mode: Literal["3d", "4d", "video"] = "3d"
-    motion_strength: float = 0.0
+    motion_strength: float | None = None
     num_inference_steps: int = 25
     guidance_scale: float = 3.0
     seed: int = 0
@@ -181,7 +182,7 @@ class Generate:
             multiple = pipe.size_multiple
             return (max(side // multiple, 1) * multiple,) * 2
         width, height = self.size
-        check_size(height, width, multiple=pipe.size_multiple)
+        check_size(height, width, multiple=pipe.size_multiple, name="size")
         return height, width
 
     def _fit(self, loaded: list[Any], size: tuple[int, int]) -> tuple["Tensor", "list[FitRecord]"]:
@@ -237,7 +238,10 @@ class Generate:
 
         if self.cameras is None:
             raise InvalidInputError("cameras is missing; give a camera file.")
-        cameras = load_cameras(self.cameras)
+        try:
+            cameras = load_cameras(self.cameras)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"cameras: {error}") from error
         if self.camera_scale is not None:
             cameras = normalise_scale(cameras, self.camera_scale)
         print(f"{self.cameras}: {describe(cameras)}")
@@ -261,6 +265,11 @@ class Generate:
             )
         return [0]
 
+    def _motion_strength(self) -> float:
+        if self.motion_strength is not None:
+            return self.motion_strength
+        return 0.0 if self.mode == "3d" else _USUAL_MOTION_STRENGTH
+
     def _sample(
         self,
         pipe: "GenXDPipeline",
@@ -278,7 +287,7 @@ class Generate:
                 indices,
                 cameras,
                 mode=self.mode,
-                motion_strength=self.motion_strength,
+                motion_strength=self._motion_strength(),
                 num_inference_steps=self.num_inference_steps,
                 guidance_scale=self.guidance_scale,
                 # On the CPU, so that a seed means the same on every device.
@@ -348,10 +357,12 @@ class Generate:
 
 def _refuse_stretched(cameras: "Cameras", size: tuple[int, int], cameras_of: str) -> None:
     """Pixels that are not square mean intrinsics of pictures of another shape."""
+    from ..cameras.conventions import SHAPE_TOLERANCE
+
     height, width = size
     shape = cameras.Ks_norm[:, 1, 1] * height / (cameras.Ks_norm[:, 0, 0] * width)
     worst = float(shape[(shape.log().abs()).argmax()])
-    if abs(worst - 1.0) > _SQUARE_TOLERANCE:
+    if abs(worst - 1.0) > SHAPE_TOLERANCE:
         other = "output" if cameras_of == "images" else "images"
         raise InvalidInputError(
             f"cameras: its intrinsics do not belong to pictures of this shape (pixels would be "

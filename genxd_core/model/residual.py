@@ -49,7 +49,8 @@ def _as_one_product(
     taps = F.pad(x, (0, 0, 1, 1)).unfold(2, 3, 1)  # b i v hw 3
     rows = rearrange(taps, "b i v p t -> b (i t) (v p)")
     out = torch.matmul(weight.flatten(1), rows)
-    out = out if bias is None else out + bias[:, None]
+    if bias is not None:
+        out = out + bias[:, None].to(out.dtype)  # autocast leaves the bias in float32
     return out.view(x.shape[0], -1, frames, pixels)
 
 

@@ -204,6 +204,13 @@ def test_mistake_is_named(host, name):
     assert "GenXD_FitViews" in error
 
 
+def test_path_for_pictures_of_another_shape_is_refused(host):
+    path = host.module("genxd_core").sway(3)
+    options = DEFAULTS | {"images": pictures(), "cameras": path}
+    error = told(host, "GenXD_FitViews", **options)
+    assert "cameras are for pictures of width / height 1.000, but images are 80x48" in error
+
+
 def test_path_comes_back_with_the_pictures(host):
     path = host.module("genxd_core").sway(3, aspect=80 / 48)
     fitted, cameras, record = fit(host, pictures(), mode="pad", cameras=path)

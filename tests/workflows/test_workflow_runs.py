@@ -11,6 +11,7 @@ from PIL import Image
 from genxd_core.media import load_video
 from tools.comfy_client import output_files
 from tools.demo import PROMPTS
+from tools.workflows_inputs import PHOTOGRAPH
 
 FEW_STEPS = 2
 LONGEST = 45.0  # seconds a workflow may take with few steps
@@ -72,6 +73,16 @@ def test_prompt_runs_and_makes_pictures(name, client, tmp_path):
             sizes.setdefault(graph[node_id]["_meta"]["title"], []).append(size)
     assert sizes, "nothing came out"
     assert sizes == EXPECTED.get(name, sizes)
+
+
+@pytest.mark.slow
+def test_picture_of_another_shape_needs_no_other_change(client):
+    """What the README tells people to do first: a photograph that is not square."""
+    graph = load("01_image_to_3d_views")
+    for node in graph.values():
+        if node["class_type"] == "LoadImage":
+            node["inputs"]["image"] = PHOTOGRAPH
+    assert output_files(client.run(graph, timeout=4 * LONGEST))
 
 
 def test_gallery_of_paths_has_a_picture_for_each(client):
