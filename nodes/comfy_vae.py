@@ -166,6 +166,22 @@ def _build(
     return vae
 
 
+class _WidthOver(int):
+    """What ComfyUI multiplies a base width with to get another one, also where it is not whole."""
+
+    def __new__(cls, base: int, width: int) -> "_WidthOver":
+        multiple = super().__new__(cls, max(1, width // base))
+        multiple.base, multiple.width = base, width
+        return multiple
+
+    base: int
+    width: int
+
+    def __rmul__(self, other: int) -> int:
+        # Python asks a derived class first. Only the base is ever multiplied.
+        return other * self.width // self.base
+
+
 def _network(layout: VAELayout) -> nn.Module:
     base = layout.widths[0]
     shared = {
@@ -175,7 +191,7 @@ def _network(layout: VAELayout) -> nn.Module:
         "in_channels": 3,
         "out_ch": 3,
         "ch": base,
-        "ch_mult": [width // base for width in layout.widths],
+        "ch_mult": [_WidthOver(base, width) for width in layout.widths],
         "num_res_blocks": layout.layers,
         "attn_resolutions": [],
         "dropout": 0.0,

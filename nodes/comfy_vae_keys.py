@@ -102,11 +102,6 @@ def _shape(state: dict[str, Tensor], blocks: str, source: str) -> tuple[tuple[in
             f"{source} does not hold a whole GenXD VAE: levels of the encoder are missing (found "
             f"{sorted(found)}). Download or copy it again."
         )
-    if any(width % widths[0] for width in widths):
-        raise WeightsError(
-            f"{source}: the widths {list(widths)} are not multiples of the first one, which "
-            "ComfyUI's VAE cannot express."
-        )
     return widths, layers
 
 

@@ -49,7 +49,7 @@ def _model_and_pictures(
 
 def _shape_of(flow: Workflow, group: Group, picture: Node) -> dict[str, Any]:
     """Width and height of a path for a picture of any shape."""
-    size = flow.add(group, "GetImageSize", {"image": picture["IMAGE"]}, title="Its shape")
+    size = flow.add(group, "GetImageSize", {"image": picture["IMAGE"]}, title="Its shape", room=56)
     return {"width": size["width"], "height": size["height"]}
 
 
