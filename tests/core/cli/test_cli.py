@@ -312,6 +312,11 @@ def test_an_option_of_no_path_is_refused_with_those_that_have_it():
         make_path("pan", 4, 1.0, {"distance": 1.0})
 
 
+def hear_ctrl_c():
+    """In a child: background jobs of a shell have it ignored, and so would what they start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def interrupt_when(condition, process):
     """Send Ctrl-C once something is there."""
     deadline = time.monotonic() + 120
@@ -328,7 +333,9 @@ def test_ctrl_c_leaves_nothing_half_written(model, place):
     arguments += ["--weights", str(model), "--num-inference-steps", "500", "--out"]
     log = place / "log.txt"
     with log.open("wb") as stream:
-        process = subprocess.Popen([*arguments, str(place / "out")], cwd=ROOT, stderr=stream)
+        process = subprocess.Popen(
+            [*arguments, str(place / "out")], cwd=ROOT, stderr=stream, preexec_fn=hear_ctrl_c
+        )
         status = interrupt_when(lambda: b"/50" in log.read_bytes(), process)
     assert status == 130
     text = log.read_text(encoding="utf-8")
