@@ -175,29 +175,6 @@ def test_scale_of_given_cameras_is_told_and_can_be_changed(generate, place, caps
     assert float((scaled.centres[-1] - scaled.centres[0]).norm()) == pytest.approx(2.0, rel=1e-4)
 
 
-@pytest.mark.parametrize(("mode", "expected"), [("3d", 0.0), ("4d", 0.5), ("video", 0.5)])
-def test_motion_strength_left_out_is_the_usual_one(mode, expected):
-    from genxd_core.cli.generate import Generate
-
-    assert Generate(images=(), mode=mode)._motion_strength() == expected
-    assert Generate(images=(), mode=mode, motion_strength=0.0)._motion_strength() == 0.0
-
-
-def test_without_torch_the_command_line_says_so_in_one_line(monkeypatch, capsys):
-    import importlib.util
-
-    from genxd_core.__main__ import main as start
-
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "torch" else find(name)
-    )
-    assert start() == 2
-    line = capsys.readouterr().err
-    assert line.count("\n") == 1
-    assert "PyTorch is not installed for" in line
-
-
 def test_intrinsics_of_another_shape_are_refused(generate, place, capsys):
     gx.save_cameras(gx.orbit(VIEWS), place / "cameras.json")
     assert generate("--cameras", "cameras.json") == 2
