@@ -45,6 +45,7 @@ _PUBLIC = {
     "model.svd_init": ["init_unet_from_svd"],
     "lifting.gaussians": ["Gaussians"],
     "lifting.ply": ["load_ply", "save_ply"],
+    "lifting.point_cloud": ["PointCloud"],
     "lifting.rasterize": ["Rendering", "rasterize"],
     "pipeline": ["GenXDOutput", "GenXDPipeline"],
     "long_paths.generate": ["GeneratedPath", "generate_path"],

@@ -2,7 +2,10 @@
 
 from comfy_api.latest import io
 
-__all__ = ["CamerasSocket", "FitSocket"]
+__all__ = ["CamerasSocket", "DepthSocket", "FitSocket", "PerceptualSocket", "PointsSocket"]
 
 CamerasSocket = io.Custom("GENXD_CAMERAS")  # genxd_core.Cameras
 FitSocket = io.Custom("GENXD_FIT")  # genxd_core.fitting.FitRecord
+PointsSocket = io.Custom("GENXD_POINTS")  # genxd_core.PointCloud
+PerceptualSocket = io.Custom("GENXD_PERCEPTUAL")  # genxd_core.lifting.perceptual.PerceptualModel
+DepthSocket = io.Custom("GENXD_DEPTH")  # z-depth in scene units, (V, 1, H, W), 0 where unknown
