@@ -5,5 +5,14 @@ One seed gives one clip, whatever the batch it is made in and the device it is m
 
 from .clips import SyntheticClips, make_clips
 from .families import FAMILIES, HELD_OUT, Family
+from .objects import ObjectViews, make_object_views
 
-__all__ = ["FAMILIES", "HELD_OUT", "Family", "SyntheticClips", "make_clips"]
+__all__ = [
+    "FAMILIES",
+    "HELD_OUT",
+    "Family",
+    "ObjectViews",
+    "SyntheticClips",
+    "make_clips",
+    "make_object_views",
+]
