@@ -101,7 +101,9 @@ def test_sizes_that_would_stretch_are_refused():
         gx.picture_size(path(aspect=1.5), 300, 300)
     first, last = path(1, aspect=1.5), path(1, aspect=1.0)
     both = gx.Cameras(torch.cat([first.c2w, last.c2w]), torch.cat([first.Ks_norm, last.Ks_norm]))
-    with pytest.raises(InvalidInputError, match="camera 1 is for pictures of width / height 1.000"):
+    with pytest.raises(
+        InvalidInputError, match=r"camera 1 is for pictures of width / height 1\.000"
+    ):
         gx.picture_size(both, 300)
 
 
