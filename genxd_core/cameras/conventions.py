@@ -299,14 +299,15 @@ def y_up_to_z_up_c2w(c2w: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 
 
 
 def splat_world_rotation(
-    up: Float[Tensor, "3"] | Sequence[float], heading: Float[Tensor, "3"] | Sequence[float]
+    up: Float[Tensor, "3"] | Sequence[float] = (0.0, 0.0, 1.0),
+    heading: Float[Tensor, "3"] | Sequence[float] = (0.0, -1.0, 0.0),
 ) -> Float[Tensor, "3 3"]:
     """The turn of a world to the one of splats: +Y down and +Z forward, as ComfyUI's SPLAT has it.
 
     Args:
-        up: any vector that points up in the given world.
-        heading: where to look at the scene from the front, which becomes +Z; only its level part
-            counts, and it must not be parallel to ``up``.
+        up: any vector that points up in the given world; on the paths made here that is +Z.
+        heading: where one looks from the front, which becomes +Z: these paths start at +Y and look
+            along -Y. Only its level part counts, and it must not be parallel to ``up``.
 
     Returns:
         float64 on the CPU: ``rotation @ x`` is where the point x comes to lie. Its transpose turns

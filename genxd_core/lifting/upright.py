@@ -15,10 +15,6 @@ __all__ = ["Up", "turn_scene", "turn_upright", "upright_rotation"]
 
 Up = Literal["+Z", "-Y", "from cameras", "keep"]
 
-# Where +Z is up, the paths made here begin at +Y and look towards the origin.
-_Z_UP = (0.0, 0.0, 1.0)
-_FRONT_OF_Z_UP = (0.0, -1.0, 0.0)
-
 _LEAST_AGREEMENT = 0.5  # cosine of 60 degrees between the two ideas of what is up
 _LEAST_UP_IN_PICTURES = 0.02  # an orbit seen from 89 degrees above: its pictures hardly show up
 _CHOOSE = (
@@ -86,7 +82,7 @@ def upright_rotation(cameras: Cameras, *, up: str) -> Float[Tensor, "3 3"]:
         known = ", ".join(f'"{choice}"' for choice in get_args(Up))
         raise InvalidInputError(f'up is "{up}"; expected one of {known}.')
     if up == "+Z":
-        return splat_world_rotation(_Z_UP, _FRONT_OF_Z_UP)
+        return splat_world_rotation()
     if up == "from cameras":
         direction = _certain_up(cameras)
         return splat_world_rotation(direction, _heading(cameras, direction))
