@@ -47,6 +47,8 @@ _PUBLIC = {
     "lifting.ply": ["load_ply", "save_ply"],
     "lifting.point_cloud": ["PointCloud"],
     "lifting.rasterize": ["Rendering", "rasterize"],
+    "lifting.render_views": ["depth_picture", "picture_size", "render_views"],
+    "lifting.upright": ["turn_scene", "turn_upright", "upright_rotation"],
     "pipeline": ["GenXDOutput", "GenXDPipeline"],
     "long_paths.generate": ["GeneratedPath", "generate_path"],
     "long_paths.plan": ["PathPlan", "plan_path"],

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from comfy_api.latest import io
+from comfy_api.latest import Types, io
 from torch import Tensor
 
 from ..genxd_core.cameras.cameras import Cameras
@@ -24,6 +24,7 @@ __all__ = [
     "check_mask",
     "check_position",
     "checked",
+    "parse_colour",
     "parse_indices",
     "why_not_a_choice",
 ]
@@ -102,6 +103,8 @@ _KINDS: dict[str, tuple[type, str]] = {
     io.Mask.io_type: (Tensor, "a mask"),
     io.Latent.io_type: (dict, "a latent"),
     io.Conditioning.io_type: (list, "a conditioning"),
+    io.Splat.io_type: (Types.SPLAT, "a splat"),
+    io.Color.io_type: (str, "a colour such as #ffffff"),
     io.Load3DCamera.io_type: (dict, "the camera_info of a 3D viewer"),
     io.String.io_type: (str, "a text"),
     io.Boolean.io_type: (bool, "true or false"),
@@ -138,6 +141,21 @@ def why_not_a_choice(value: Any, choices: Iterable[str], name: str) -> str:
     more = f" and {len(choices) - _MOST_NAMED} others" if len(choices) > _MOST_NAMED else ""
     came = "missing or unknown" if value is None else f'"{value}"'
     return f"{name} is {came}; expected one of {named}{more}."
+
+
+def parse_colour(text: str, name: str) -> tuple[float, float, float]:
+    """Red, green and blue in [0, 1] of a colour written as "#rrggbb".
+
+    Raises:
+        InvalidInputError: it is not written so.
+    """
+    if not re.fullmatch(r"#[0-9a-fA-F]{6}", text.strip()):
+        raise InvalidInputError(
+            f'{name} is "{_shortened(text)}"; expected a colour as # and six digits from 0 to f, '
+            "such as #ffffff for white or #000000 for black."
+        )
+    red, green, blue = (byte / 255.0 for byte in bytes.fromhex(text.strip()[1:]))
+    return red, green, blue
 
 
 def parse_indices(text: str) -> tuple[int, ...]:

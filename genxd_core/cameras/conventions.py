@@ -14,7 +14,7 @@ three.js       right, up, backward     ComfyUI's LOAD3D_CAMERA; its *world* is t
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -32,6 +32,7 @@ __all__ = [
     "Ks_to_normalised",
     "camera_to_load3d",
     "estimate_up",
+    "ideas_of_up",
     "load3d_to_camera",
     "normalise_scale",
     "opencv_to_opengl_c2w",
@@ -44,6 +45,7 @@ __all__ = [
     "pytorch3d_to_opencv",
     "relative_c2w",
     "scale_cameras",
+    "splat_world_rotation",
     "y_up_to_z_up_c2w",
     "z_up_to_y_up_c2w",
 ]
@@ -296,6 +298,27 @@ def y_up_to_z_up_c2w(c2w: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 
     return z_up_to_y_up_c2w(c2w)
 
 
+def splat_world_rotation(
+    up: Float[Tensor, "3"] | Sequence[float] = (0.0, 0.0, 1.0),
+    heading: Float[Tensor, "3"] | Sequence[float] = (0.0, -1.0, 0.0),
+) -> Float[Tensor, "3 3"]:
+    """The turn of a world to the one of splats: +Y down and +Z forward, as ComfyUI's SPLAT has it.
+
+    Args:
+        up: any vector that points up in the given world; on the paths made here that is +Z.
+        heading: where one looks from the front, which becomes +Z: these paths start at +Y and look
+            along -Y. Only its level part counts, and it must not be parallel to ``up``.
+
+    Returns:
+        float64 on the CPU: ``rotation @ x`` is where the point x comes to lie. Its transpose turns
+        back.
+    """
+    down, forward = (torch.as_tensor(axis).detach().cpu().double() for axis in (up, heading))
+    down = -torch.nn.functional.normalize(down, dim=0)
+    forward = torch.nn.functional.normalize(forward - (forward @ down) * down, dim=0)
+    return torch.stack([torch.linalg.cross(down, forward), down, forward])
+
+
 # ---- intrinsics ---------------------------------------------------------------------------------
 
 
@@ -362,18 +385,32 @@ def estimate_up(cameras: Cameras) -> Float[Tensor, "3"]:
     Returns:
         float64 unit vector on the CPU.
     """
-    rotations = cameras.c2w[:, :3, :3].cpu().double()
-    rights, ups = rotations[:, :, 0], -rotations[:, :, 1]
-    mean_up = ups.mean(0)
+    mean_up, level = ideas_of_up(cameras)
     if float(torch.linalg.vector_norm(mean_up)) < 1e-3:
-        mean_up = ups[0]
+        mean_up = -cameras.c2w[0, :3, 1].cpu().double()
     mean_up = torch.nn.functional.normalize(mean_up, dim=0)
+    if level is None:
+        return mean_up
+    up = level * torch.sign(level @ mean_up)
+    return up if float(up @ mean_up) > 0.5 else mean_up
+
+
+def ideas_of_up(cameras: Cameras) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"] | None]:
+    """What cameras say about the world's upward direction, for `estimate_up`.
+
+    Returns:
+        The mean of the pictures' upward directions, short where they contradict each other; and a
+        unit vector perpendicular to all right-hand axes, up or down, or ``None`` where these axes
+        do not lie spread in one plane. float64 on the CPU.
+    """
+    rotations = cameras.c2w[:, :3, :3].detach().cpu().double()
+    rights = rotations[:, :, 0]
+    mean_up = -rotations[:, :, 1].mean(0)
     spread, axes = torch.linalg.eigh(rights.T @ rights / len(rights))
     flat = float(spread[0]) < 0.25 * float(spread[1])
     if not flat or float(spread[1]) < _SMALLEST_SPREAD_OF_RIGHTS:
-        return mean_up
-    up = axes[:, 0] * torch.sign(axes[:, 0] @ mean_up)
-    return up if float(up @ mean_up) > 0.5 else mean_up
+        return mean_up, None
+    return mean_up, axes[:, 0]
 
 
 # ---- scale --------------------------------------------------------------------------------------

@@ -12,7 +12,14 @@ import torch
 
 from ..errors import InvalidInputError, MissingDependencyError
 
-__all__ = ["Backend", "BackendStatus", "active_backend", "backend_status", "choose_backend"]
+__all__ = [
+    "Backend",
+    "BackendStatus",
+    "active_backend",
+    "backend_status",
+    "choose_backend",
+    "drawing_device",
+]
 
 Backend = Literal["auto", "gsplat", "numba", "torch"]
 
@@ -67,6 +74,21 @@ def active_backend(device: torch.device | str = "cpu") -> BackendStatus:
             return BackendStatus(status.name, True, reason)
         refused.append(f"not {status.name}: {status.reason}")
     raise AssertionError("the torch backend is always usable")
+
+
+def drawing_device(preferred: torch.device | str) -> torch.device:
+    """Where to draw pictures without gradients, given a device that one would like to use.
+
+    That device, if gsplat works on it; else the CPU, if numba works there; else that device with
+    plain PyTorch if it is a CUDA one, on which that is known to run, and the CPU if not.
+    """
+    wanted = torch.device(preferred)
+    if wanted.type == "cpu" or active_backend(wanted).name != "torch":
+        return wanted
+    cpu = torch.device("cpu")
+    if active_backend(cpu).name != "torch":
+        return cpu
+    return wanted if wanted.type == "cuda" else cpu
 
 
 def choose_backend(backend: str, device: torch.device | str) -> str:

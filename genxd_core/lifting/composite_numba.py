@@ -4,6 +4,7 @@ import functools
 import inspect
 import math
 import threading
+import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -49,7 +50,7 @@ def load_kernels() -> _Kernels:
     numba_kernels.prange = numba.prange
 
     def compiled(function: Callable[..., None], *, parallel: bool) -> Callable[..., None]:
-        plain = inspect.unwrap(function)  # a run-time type checker may have wrapped it
+        plain = _under_a_lasting_name(function)
         options = {"parallel": parallel, "fastmath": True, "nogil": True, "error_model": "numpy"}
         try:
             kernel: Callable[..., None] = numba.njit(cache=True, **options)(plain)
@@ -64,6 +65,19 @@ def load_kernels() -> _Kernels:
         compiled(numba_kernels.backward, parallel=True),
         compiled(numba_kernels.sum_rows, parallel=False),
     )
+
+
+def _under_a_lasting_name(function: Callable[..., None]) -> Callable[..., None]:
+    """The function as if it came from the standard library's `math`.
+
+    What numba keeps on disk names the function's module, and cannot be read where there is none of
+    that name; but this package is loaded as ``genxd_core``, and by ComfyUI under its own path.
+    """
+    plain = inspect.unwrap(function)  # a run-time type checker may have wrapped it
+    code, names = plain.__code__, {**plain.__globals__, "__name__": math.__name__}
+    copy = types.FunctionType(code, names, plain.__name__, plain.__defaults__, plain.__closure__)
+    copy.__module__ = math.__name__
+    return copy
 
 
 def draw_one() -> float:

@@ -1,5 +1,7 @@
 """The loops of the numba backend: plain Python here, compiled by `composite_numba` on first use.
 
+They are compiled with a copy of this module's names, and must not change any of them.
+
 Every tile is worked on by one thread, and what a Gaussian receives from a tile is written to a row
 of its own and added up in order, so results are the same in every run, whatever the threads.
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.core.cameras.builders import random_rotations
+from tests.nodes.splats import centroid
 from tests.support import assert_same_up_to, seeded
 
 SIZES = [(256, 192), (192, 256), (256, 256)]
@@ -97,14 +98,6 @@ def splat_at(point: Tensor) -> Any:
     )
 
 
-def centroid(mask: Tensor) -> Tensor:
-    """Mean pixel index (x, y) of a picture's mask."""
-    weights = mask[0].double()
-    rows, columns = (torch.arange(n, dtype=torch.float64) for n in weights.shape)
-    total = weights.sum()
-    return torch.stack([(weights.sum(0) * columns).sum(), (weights.sum(1) * rows).sum()]) / total
-
-
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_render_of_a_splat_lies_where_the_camera_projects_it(host, width, height):
     """ComfyUI's renderer samples at whole pixels: its index is our position, half a pixel off."""
@@ -144,7 +137,7 @@ def test_render_of_a_splat_lies_where_the_camera_projects_it(host, width, height
         )
         expected = focal_px * local[:2] / local[2] + torch.tensor([width / 2, height / 2])
         assert float(mask.sum()) > 1
-        assert_same_up_to(centroid(mask), expected, 0.05)
+        assert_same_up_to(centroid(mask[0]), expected, 0.05)
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)

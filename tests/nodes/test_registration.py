@@ -72,6 +72,11 @@ NODES: dict[str, tuple[str, list[str], list[str]]] = {
         ],
         ["IMAGE", "LATENT", "GENXD_CAMERAS"],
     ),
+    "GenXD_RenderSplat": (
+        "lifting",
+        ["splat", "cameras", "width", "height", "background"],
+        ["IMAGE", "MASK", "GENXD_DEPTH", "IMAGE"],
+    ),
 }
 GROUPS = {"load", "cameras", "conditioning", "sampling", "lifting", "curation", "evaluation"}
 

@@ -1,7 +1,10 @@
 """Which rasteriser draws, and why; gsplat behind a stand-in, and on a GPU where there is one."""
 
 import importlib.machinery
+import json
+import os
 import re
+import subprocess
 import sys
 import types
 
@@ -11,10 +14,16 @@ import torch
 import genxd_core as gx
 from genxd_core.errors import InvalidInputError, MissingDependencyError
 from genxd_core.lifting import backends, composite_numba
-from genxd_core.lifting.backends import active_backend, backend_status, choose_backend
+from genxd_core.lifting.backends import (
+    BackendStatus,
+    active_backend,
+    backend_status,
+    choose_backend,
+    drawing_device,
+)
 from genxd_core.lifting.rasterize import rasterize_tensors
 from tests.core.lifting.splat_scenes import BACKENDS, needs_numba, random_scene, scene_camera
-from tests.support import assert_same_up_to, seeded
+from tests.support import ROOT, assert_same_up_to, seeded
 
 SIZE = {"width": 41, "height": 30}
 
@@ -308,3 +317,59 @@ def test_the_torch_backend_draws_the_same_on_a_gpu():
     right_pictures, right_gradients = drawn_on("cpu", "torch", torch.float64)
     for actual, right in zip(pictures + gradients, right_pictures + right_gradients, strict=True):
         assert_same_up_to(actual, right, 1e-4 * max(1.0, float(right.abs().max())))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "usable", "device"),
+    [
+        ("cpu", {}, "cpu"),
+        ("cuda:1", {"cuda": "gsplat"}, "cuda:1"),
+        ("cuda:1", {"cpu": "numba"}, "cpu"),
+        ("cuda:1", {}, "cuda:1"),
+        ("mps", {"cpu": "numba"}, "cpu"),
+        ("mps", {}, "cpu"),
+    ],
+)
+def test_device_to_draw_on_is_where_something_quick_works(monkeypatch, wanted, usable, device):
+    def active(asked):
+        return BackendStatus(usable.get(torch.device(asked).type, "torch"), True, "")
+
+    monkeypatch.setattr(backends, "active_backend", active)
+    assert drawing_device(wanted) == torch.device(device)
+
+
+@needs_numba
+@pytest.mark.slow
+def test_what_numba_compiled_is_found_again_under_any_name_of_the_package(tmp_path):
+    """ComfyUI loads the pack under its path, the command line loads it as `genxd_core`."""
+    program = f"""
+import importlib, importlib.util, json, sys
+from pathlib import Path
+name, root = sys.argv[1], Path({str(ROOT)!r})
+if name == "genxd_core":
+    sys.path.insert(0, str(root))
+else:
+    spec = importlib.util.spec_from_file_location(name, root / "__init__.py")
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
+    name += ".genxd_core"
+backends = importlib.import_module(name + ".lifting.backends")
+numba = importlib.import_module(name + ".lifting.composite_numba")
+status = backends.active_backend("cpu")
+hits = [sum(kernel.stats.cache_hits.values()) for kernel in numba.load_kernels()]
+print(json.dumps([status.name, status.reason, hits]))
+"""
+    answers = []
+    for name in ("genxd_core", "/packs/My Pack-1", "/packs/Pack 2"):
+        done = subprocess.run(
+            [sys.executable, "-c", program, name],
+            cwd=tmp_path,
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        answers.append(json.loads(done.stdout.splitlines()[-1]))
+    assert [answer[0] for answer in answers] == ["numba"] * 3, answers
+    assert [answer[2] for answer in answers] == [[0] * 5, [1] * 5, [1] * 5]
