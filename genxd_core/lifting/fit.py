@@ -33,6 +33,7 @@ __all__ = ["STARTS", "FitResult", "FitStep", "fit_gaussians"]
 STARTS = ("auto", "masks", "points", "triangulate", "depth", "frusta")
 
 _FIRST_OPACITY = 0.1
+_LAST_MOVES = 0.8  # of the iterations
 _NUM_PREVIEWS = 40
 _NUM_EVALUATIONS = 10
 _STEPS_BETWEEN_LOOKS = 10  # on devices that must be waited for
@@ -318,14 +319,8 @@ class _Fit:
                 lower_opacities(self._free)
         every = self._recipe.relocate_every
         # Gaussians that move late have no time to settle.
-        if every and iteration % every == 0 and iteration <= 0.8 * self._recipe.iterations:
-            just_reset = bool(settings and settings.reset_every) and (
-                iteration % settings.reset_every < 2 * every and iteration >= settings.reset_every
-                if settings
-                else False
-            )
-            if not just_reset:
-                relocate(self._free, self._generator)
+        if every and iteration % every == 0 and iteration <= _LAST_MOVES * self._recipe.iterations:
+            relocate(self._free, self._generator)
 
     def _render(self, view: int, degree: int) -> TensorRendering:
         free = self._free
