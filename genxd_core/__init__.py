@@ -44,6 +44,7 @@ _PUBLIC = {
     "model.weights": ["load_unet", "save_unet"],
     "model.svd_init": ["init_unet_from_svd"],
     "lifting.gaussians": ["Gaussians"],
+    "lifting.perceptual": ["PerceptualModel", "load_perceptual"],
     "lifting.ply": ["load_ply", "save_ply"],
     "lifting.point_cloud": ["PointCloud"],
     "lifting.rasterize": ["Rendering", "rasterize"],

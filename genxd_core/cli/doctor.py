@@ -27,7 +27,6 @@ OPTIONAL: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
     "lift": (
         ("numba", "numba", "fast fitting of 3D and 4D scenes on the CPU"),
-        ("lpips", "lpips", "the perceptual loss"),
         ("scipy", "scipy", "spline paths, nearest neighbours"),
     ),
     "cuda": (("gsplat", "gsplat", "fitting of 3D and 4D scenes on an NVIDIA GPU"),),
