@@ -1,6 +1,7 @@
 """Tensors from files of others: safetensors, and pickles that hold nothing but tensors."""
 
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -39,9 +40,12 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
         # Only files of the newer form can be mapped; of those, unused tensors are never read.
         mapped = zipfile.is_zipfile(path)
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about kinds of pickles, which fail or not anyway
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
-        if "Unsupported" not in str(error):
+        # A global is what pickles call a class or function.
+        if "unsupported global" not in str(error).lower():
             raise _damaged(path) from error
         raise WeightsError(
             f"{path} holds Python objects besides tensors, whose loading can run code, and is not "
@@ -60,8 +64,8 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
 def _damaged(path: Path) -> WeightsError:
     size = path.stat().st_size
     return WeightsError(
-        f"{path} is cut off or damaged, or no file of torch ({size} bytes); download or copy it "
-        "again."
+        f"{path} is cut off or damaged, or no file of tensors by torch ({size} bytes); download "
+        "or copy it again."
     )
 
 
