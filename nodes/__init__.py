@@ -18,6 +18,7 @@ _MODULES = (
     "conditioning",
     "sampling",
     "long_paths",
+    "perceptual",
 )
 
 

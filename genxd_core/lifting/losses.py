@@ -1,8 +1,8 @@
 """How far pictures are from others: SSIM, PSNR, and differences of gradients at several scales.
 
 All take two batches (V, 3, H, W) in [0, 1] of one size, in float32 or float64, and give (V,), a
-number per view; gradients flow to both. The paper fits with a photometric loss, SSIM and LPIPS (Sec. 4.2); LPIPS is
-in `genxd_core.lifting.perceptual`.
+number per view; gradients flow to both. The paper fits with a photometric loss, SSIM and LPIPS
+(Sec. 4.2); LPIPS is in `genxd_core.lifting.perceptual`.
 """
 
 from functools import cache
@@ -89,7 +89,7 @@ def gradient_loss(a: Tensor, b: Tensor) -> Float[Tensor, " v"]:
         )
     # Everything here is linear until the absolute values: one picture instead of two.
     error = a - b
-    scales = []
+    scales: list[Tensor] = []
     while len(scales) < _SCALES and min(error.shape[-2:]) >= 2:
         along = [error.diff(dim=dim).abs().mean(dim=(1, 2, 3)) for dim in (-1, -2)]
         scales.append((along[0] + along[1]) / 2)

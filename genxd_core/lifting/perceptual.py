@@ -124,7 +124,7 @@ class PerceptualModel:
     def prepare(self, targets: Tensor) -> PreparedTargets:
         """Look at pictures once, to compare others with them by `distance`.
 
-        It takes memory: 10 values a pixel and view with AlexNet, 33 with SqueezeNet, 124 with VGG16.
+        Memory: 10 values a pixel and view with AlexNet, 33 with SqueezeNet, 124 with VGG16.
 
         Args:
             targets: (V, 3, H, W) in [0, 1], on the model's device; no gradient flows to them.

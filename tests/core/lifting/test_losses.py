@@ -90,7 +90,9 @@ def test_gradient_loss_of_a_ramp_is_known():
     """A slope of s a pixel is one of 2s, 4s and 8s at the coarser scales, across only."""
     ramp = 0.01 * torch.arange(32, dtype=torch.float64).expand(1, 3, 32, 32)
     expected = 0.01 * (1 + 2 + 4 + 8) / 4 / 2
-    assert_same_up_to(gradient_loss(ramp, torch.zeros_like(ramp))[0], ramp.new_tensor(expected), 1e-15)
+    assert_same_up_to(
+        gradient_loss(ramp, torch.zeros_like(ramp))[0], ramp.new_tensor(expected), 1e-15
+    )
 
 
 def test_gradient_loss_forgives_a_constant_and_no_blur():

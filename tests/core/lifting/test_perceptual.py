@@ -170,7 +170,9 @@ def test_gradients_are_those_of_finite_differences(model_of):
     step = 1e-7 * direction
     with torch.no_grad():
         change = model.distance(a + step, prepared) - model.distance(a - step, prepared)
-    assert float((slope * direction).sum().detach()) == pytest.approx(float(change) / 2e-7, rel=1e-4)
+    assert float((slope * direction).sum().detach()) == pytest.approx(
+        float(change) / 2e-7, rel=1e-4
+    )
 
 
 def test_model_made_in_inference_mode_passes_gradients_outside(tmp_path):
@@ -288,14 +290,16 @@ def test_cut_off_pickles_are_told(part, new, tmp_path):
     torch.save(random_backbone("squeeze"), file, _use_new_zipfile_serialization=new)
     whole = file.read_bytes()
     file.write_bytes(whole[: int(part * len(whole))])
-    with pytest.raises(WeightsError, match=r"cut\.pth is (empty|cut off or damaged).*copy it again"):
+    with pytest.raises(
+        WeightsError, match=r"cut\.pth is (empty|cut off or damaged).*copy it again"
+    ):
         load_perceptual(file)
 
 
 def test_cut_off_safetensors_are_told(tmp_path):
     file = save_random_backbone(tmp_path / "cut.safetensors")
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(WeightsError, match="is cut off: .* download or copy it again"):
+    with pytest.raises(WeightsError, match=r"is cut off: .* download or copy it again"):
         load_perceptual(file)
 
 
@@ -309,7 +313,10 @@ def changed(**changes):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ({"a.weight": torch.zeros(2, 3)}, r"holds 1 tensors \(a.weight \[2, 3\]\). Expected a state"),
+        (
+            {"a.weight": torch.zeros(2, 3)},
+            r"holds 1 tensors \(a.weight \[2, 3\]\). Expected a state",
+        ),
         ({}, r"it holds 0 tensors \(none\)"),
         (
             changed(features__10__bias=None),
@@ -383,5 +390,5 @@ def test_other_heads_are_told(heads, told, tmp_path):
     network = save_random_backbone(tmp_path / "network.pth")
     with pytest.raises(WeightsError, match=told):
         load_perceptual(network, heads=tmp_path / "heads.safetensors")
-    with pytest.raises(WeightsError, match="none.pth does not exist"):
+    with pytest.raises(WeightsError, match=r"none\.pth does not exist"):
         load_perceptual(network, heads=tmp_path / "none.pth")
