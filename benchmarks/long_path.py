@@ -19,7 +19,7 @@ from torch import Tensor
 import genxd_core as gx
 from benchmarks._report import PeakMemory, save, synchronize
 from genxd_core.assets import NANO
-from genxd_core.evaluation.nano import psnr_per_view
+from genxd_core.lifting.losses import psnr
 from genxd_core.synthetic import FAMILIES, HELD_OUT, Family, SyntheticClips, make_clips
 
 __all__ = ["compare", "memory_by_length", "scenes_on_orbits"]
@@ -68,7 +68,7 @@ def compare(
         ours, true = gx.measure_seams(out.frames, plan), gx.measure_seams(truth, plan)
         made = [camera for camera in range(len(path)) if camera not in at]
         row = {
-            "psnr_db": float(psnr_per_view(out.frames, truth)[made].mean()),
+            "psnr_db": float(psnr(out.frames, truth)[made].mean()),
             "seconds": seconds,
         }
         for kind, seams in (("ours", ours), ("truth", true)):

@@ -48,6 +48,7 @@ _PUBLIC = {
     "lifting.comparison": ["compare_views"],
     "lifting.fit": ["FitResult", "FitStep", "fit_gaussians"],
     "lifting.recipes": ["RECIPES", "Densify", "FitRecipe"],
+    "lifting.perceptual": ["PerceptualModel", "load_perceptual"],
     "lifting.ply": ["load_ply", "save_ply"],
     "lifting.point_cloud": ["PointCloud"],
     "lifting.rasterize": ["Rendering", "rasterize"],

@@ -7,7 +7,16 @@ from pathlib import Path
 
 from .errors import WeightsError
 
-__all__ = ["read_checksums", "sha256_of", "write_atomically", "write_checksums"]
+__all__ = [
+    "TENSOR_SUFFIXES",
+    "read_checksums",
+    "sha256_of",
+    "write_atomically",
+    "write_checksums",
+]
+
+# What `genxd_core.tensor_files` reads.
+TENSOR_SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

@@ -1,6 +1,7 @@
 """Where models lie on this machine, and finding one by name.
 
-A model is a folder in the released layout: ``unet/``, ``vae/`` and ``scheduler/``.
+A model is a folder in the released layout: ``unet/``, ``vae/`` and ``scheduler/``. The networks
+of perceptual models are single files in the folder ``perceptual`` beside them.
 """
 
 import os
@@ -8,10 +9,28 @@ from pathlib import Path
 
 from .assets import NANO
 from .errors import WeightsError
+from .files import TENSOR_SUFFIXES
 
-__all__ = ["NANO_NAME", "find_models", "model_folders", "resolve_model"]
+__all__ = [
+    "NANO_NAME",
+    "PERCEPTUAL",
+    "PERCEPTUAL_FILES",
+    "find_models",
+    "find_perceptual",
+    "model_folders",
+    "perceptual_folders",
+    "resolve_model",
+    "resolve_perceptual",
+]
 
 NANO_NAME = "genxd-nano"
+PERCEPTUAL = "perceptual"  # the folder's name
+# By network, as torchvision publishes them; other names do as well.
+PERCEPTUAL_FILES = {
+    "alex": "alexnet-owt-7be5be79.pth",
+    "vgg": "vgg16-397923af.pth",
+    "squeeze": "squeezenet1_1-b8a52dc0.pth",
+}
 _ENVIRONMENT = "GENXD_MODELS"
 
 
@@ -64,6 +83,44 @@ def resolve_model(name: str | Path) -> Path:
         f"weights {str(name)!r}: there is no such folder, and no such model in "
         f"{' or '.join(str(folder) for folder in model_folders())}. Models found: {known}. "
         "`genxd download` fetches the released one."
+    )
+
+
+def perceptual_folders() -> list[Path]:
+    """Folders that are searched for networks of perceptual models, in order."""
+    return [folder / PERCEPTUAL for folder in model_folders()]
+
+
+def find_perceptual() -> dict[str, Path]:
+    """Files in `perceptual_folders` by their names, with "/" on every platform."""
+    found: dict[str, Path] = {}
+    for folder in perceptual_folders():
+        for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+            if path.suffix.lower() in TENSOR_SUFFIXES and path.is_file():
+                found.setdefault(path.relative_to(folder).as_posix(), path)
+    return found
+
+
+def resolve_perceptual(name: str | Path) -> Path:
+    """The file of a perceptual model's network.
+
+    Args:
+        name: a file, or the name of one in `perceptual_folders`.
+
+    Raises:
+        WeightsError: there is no such file; the message says which one to put where, and what
+            needs none.
+    """
+    path = Path(name)
+    path = path if path.is_file() else find_perceptual().get(path.as_posix(), path)
+    if path.is_file():
+        return path
+    known = ", ".join(find_perceptual()) or "none"
+    raise WeightsError(
+        f"perceptual model {str(name)!r}: there is no such file, and none of that name in "
+        f"{' or '.join(str(folder) for folder in perceptual_folders())}. Files found: {known}. "
+        f"Put one of torchvision's files there ({', '.join(PERCEPTUAL_FILES.values())}), or choose "
+        '"gradient", which needs no weights.'
     )
 
 

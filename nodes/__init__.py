@@ -18,7 +18,9 @@ _MODULES = (
     "conditioning",
     "sampling",
     "long_paths",
+    "lift",
     "render_splat",
+    "perceptual",
 )
 
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from ..genxd_core.cameras.cameras import Cameras
 from ..genxd_core.errors import InvalidInputError, WeightsError
 from ..genxd_core.fitting import FitRecord
-from ._types import CamerasSocket, FitSocket
+from ..genxd_core.lifting.perceptual import PerceptualModel
+from ._types import CamerasSocket, FitSocket, PerceptualSocket
 
 __all__ = [
     "check_choice",
@@ -96,9 +97,13 @@ def _check_number(item: Any, value: Any, name: str) -> None:
         raise InvalidInputError(f"{name} is {value}; expected {wanted}.")
 
 
-_KINDS: dict[str, tuple[type, str]] = {
+_KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     CamerasSocket.io_type: (Cameras, "a camera path of the GenXD camera nodes"),
     FitSocket.io_type: (FitRecord, "the fit output of GenXD Fit Views"),
+    PerceptualSocket.io_type: (
+        (PerceptualModel, str),  # the text chooses the loss that needs no weights
+        "the perceptual output of GenXD Load Perceptual Model",
+    ),
     io.Image.io_type: (Tensor, "pictures"),
     io.Mask.io_type: (Tensor, "a mask"),
     io.Latent.io_type: (dict, "a latent"),

@@ -7,5 +7,5 @@ __all__ = ["CamerasSocket", "DepthSocket", "FitSocket", "PerceptualSocket", "Poi
 CamerasSocket = io.Custom("GENXD_CAMERAS")  # genxd_core.Cameras
 FitSocket = io.Custom("GENXD_FIT")  # genxd_core.fitting.FitRecord
 PointsSocket = io.Custom("GENXD_POINTS")  # genxd_core.PointCloud
-PerceptualSocket = io.Custom("GENXD_PERCEPTUAL")  # genxd_core.lifting.perceptual.PerceptualModel
+PerceptualSocket = io.Custom("GENXD_PERCEPTUAL")  # genxd_core.PerceptualModel, or "gradient"
 DepthSocket = io.Custom("GENXD_DEPTH")  # z-depth in scene units, (V, 1, H, W), 0 where unknown

@@ -82,8 +82,7 @@ class GenXDLiftTo3DGS(io.ComfyNode):
                 io.Color.Input(
                     "background",
                     default="#ffffff",
-                    tooltip="The colour behind the object in the images; typically white, "
-                    "#ffffff.",
+                    tooltip="The colour behind the object in the images; typically white, #ffffff.",
                 ),
                 io.Int.Input(
                     "hold_out_every",
@@ -256,9 +255,7 @@ class GenXDLiftTo3DGS(io.ComfyNode):
         )
 
 
-def _settings(
-    recipe: str, iterations: int, num_gaussians: int, lpips_weight: float
-) -> FitRecipe:
+def _settings(recipe: str, iterations: int, num_gaussians: int, lpips_weight: float) -> FitRecipe:
     settings = RECIPES[recipe]
     if iterations:
         settings = replace(settings, iterations=iterations)

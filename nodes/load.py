@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from ..genxd_core.assets import NANO
 from ..genxd_core.errors import WeightsError
 from ..genxd_core.model.weights import find_unet_file
+from ..genxd_core.model_folders import PERCEPTUAL
 from ._checks import checked
 from .comfy_model import load_genxd_model
 from .comfy_vae import find_vae_file, load_genxd_vae
@@ -48,7 +49,7 @@ def _entries() -> dict[str, Path]:
             # A folder in the released layout; right in models/genxd it has no name of its own.
             folder = relative.parent.parent
             found[folder.as_posix() if folder.name else _FOLDER] = file.parent.parent
-        elif relative.parent.name != "vae":
+        elif relative.parent.name != "vae" and relative.parts[0] != PERCEPTUAL:
             found[relative.as_posix()] = file
     for name in folder_paths.get_filename_list("diffusion_models"):
         path = folder_paths.get_full_path("diffusion_models", name)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
-__all__ = ["NANO"]
+__all__ = ["LPIPS_HEADS", "NANO"]
 
 NANO = Path(__file__).parent / "genxd-nano"
+# The weights of layers of LPIPS v0.1, by the name of the network and the layer: "alex.0", ...
+LPIPS_HEADS = Path(__file__).parent / "lpips-heads.safetensors"

@@ -27,7 +27,6 @@ OPTIONAL: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
     "lift": (
         ("numba", "numba", "fast fitting of 3D and 4D scenes on the CPU"),
-        ("lpips", "lpips", "the perceptual loss"),
         ("scipy", "scipy", "spline paths, nearest neighbours"),
     ),
     "cuda": (("gsplat", "gsplat", "fitting of 3D and 4D scenes on an NVIDIA GPU"),),
@@ -72,6 +71,7 @@ class Doctor:
             ("Optional packages", _optional()),
             ("Rasteriser of Gaussians", _rasteriser()),
             ("Models", _models()),
+            ("Perceptual models", _perceptual()),
         ):
             print(title)
             for finding in findings:
@@ -157,6 +157,17 @@ def _models() -> Iterator[Finding]:
         yield Finding("ok" if folder.is_dir() else "missing", "models/genxd", f"{folder} {state}")
     if set(found) <= {NANO_NAME}:
         yield Finding("missing", "released weights", "`genxd download` fetches them")
+
+
+def _perceptual() -> Iterator[Finding]:
+    from ..model_folders import PERCEPTUAL_FILES, find_perceptual, perceptual_folders
+
+    found = find_perceptual()
+    for name, path in found.items():
+        yield Finding("ok", name, f"{path}, {path.stat().st_size / 1e6:.0f} MB")
+    if not found:
+        told = f"for LPIPS: {PERCEPTUAL_FILES['alex']} of torchvision in {perceptual_folders()[0]}"
+        yield Finding("missing", "weights", f'{told}; "gradient" needs none')
 
 
 def _embedded(folder: Path, name: str) -> Finding:

@@ -26,19 +26,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from ..assets import NANO
 from ..cameras.cameras import Cameras
 from ..files import write_atomically
+from ..lifting.losses import psnr
 from ..pipeline import GenXDPipeline
 from ..synthetic import FAMILIES, HELD_OUT, SyntheticClips, make_clips
 from ..synthetic.camera_paths import sample_path
 from ..synthetic.motion import balls
 from .rank import spearman
 
-__all__ = ["Settings", "evaluate", "psnr_per_view"]
+__all__ = ["Settings", "evaluate"]
 
 _PARTS = ("views", "reversal", "motion")
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -64,11 +64,6 @@ class Settings:
     steps: int = 25
     guidance: float = 1.0
     seed: int = 0
-
-
-def psnr_per_view(a: Float[Tensor, "v 3 h w"], b: Float[Tensor, "v 3 h w"]) -> Float[Tensor, "v"]:
-    """Peak signal-to-noise ratio in dB of pictures in [0, 1]."""
-    return -10 * (a - b).square().mean(dim=(1, 2, 3)).clamp_min(1e-10).log10()
 
 
 class _Runner:
@@ -131,7 +126,7 @@ def _view_figures(runner: _Runner) -> dict[str, Any]:
     rows: dict[str, list[float]] = {}
 
     def note(name: str, frames: Tensor, truth: Tensor, views: list[int]) -> None:
-        rows.setdefault(name, []).append(float(psnr_per_view(frames[views], truth[views]).mean()))
+        rows.setdefault(name, []).append(float(psnr(frames[views], truth[views]).mean()))
 
     vae = runner.pipeline.vae
     for scene in range(count):
@@ -167,8 +162,8 @@ def _reversal_figures(runner: _Runner) -> dict[str, Any]:
             truths.append(clip.images[0])
             generated.append(runner.generate(clip.images[0, :1], [0], clip.cameras(0), scene))
         for own in (0, 1):
-            to_own = psnr_per_view(generated[own][1:], truths[own][1:]).mean()
-            to_other = psnr_per_view(generated[own][1:], truths[1 - own][1:]).mean()
+            to_own = psnr(generated[own][1:], truths[own][1:]).mean()
+            to_other = psnr(generated[own][1:], truths[1 - own][1:]).mean()
             nearer += int(to_own > to_other)
         shifts.append([_horizontal_shift(frames) for frames in generated])
     pairs = torch.tensor(shifts)

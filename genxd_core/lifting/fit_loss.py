@@ -9,7 +9,7 @@ from torch import Tensor
 from ..errors import InvalidInputError
 from .fit_inputs import FitInputs
 from .losses import gradient_loss, ssim
-from .perceptual import PerceptualModel
+from .perceptual import PerceptualModel, PreparedTargets
 from .rasterize import Rendering
 from .recipes import FitRecipe
 
@@ -59,7 +59,7 @@ class FitLoss:
             over = (1 - self._masks) * self._background
             self._objects = (self._images - over).clamp_min(0)
         self._model = perceptual.to(device) if isinstance(perceptual, PerceptualModel) else None
-        self._prepared: dict[int, object] = {}
+        self._prepared: dict[int, PreparedTargets] = {}
 
     def __call__(
         self, rendering: Rendering, view: int, iteration: int, generator: torch.Generator
@@ -97,7 +97,7 @@ class FitLoss:
         if self._model is None:
             # One stand-in for what LPIPS adds to a plain difference: edges and structure.
             likeness = ssim(picture, target, window="same").mean()
-            return gradient_loss(picture, target) + (1 - likeness)
+            return gradient_loss(picture, target).mean() + (1 - likeness)
         if view not in self._prepared:
             with torch.no_grad():
                 self._prepared[view] = self._model.prepare(target)

@@ -179,9 +179,7 @@ def from_depths(
     view = index // (height * width)
     row, column = index % (height * width) // width, index % width
     depth = depths.flatten()[index]
-    means = _unproject(
-        cameras, view, (column + 0.5) / width, (row + 0.5) / height, depth
-    )
+    means = _unproject(cameras, view, (column + 0.5) / width, (row + 0.5) / height, depth)
     # As far from each other as pixels are, if they were spread over one picture.
     per_view = max(1.0, len(index) / len(images))
     pixels = (total / len(images) / per_view) ** 0.5
@@ -334,9 +332,10 @@ def _unproject(
     cameras: Cameras, view: Tensor, x: Tensor, y: Tensor, depth: Tensor
 ) -> Float[Tensor, "n 3"]:
     """Places in [0, 1] of the pictures of ``view``, at z-depths, to the world."""
-    rays = torch.linalg.inv(cameras.Ks_norm)[view] @ torch.stack([x, y, torch.ones_like(x)], -1)[
-        :, :, None
-    ]
+    rays = (
+        torch.linalg.inv(cameras.Ks_norm)[view]
+        @ torch.stack([x, y, torch.ones_like(x)], -1)[:, :, None]
+    )
     local = rays[:, :, 0] * depth[:, None]
     c2w = cameras.c2w[view]
     return (c2w[:, :3, :3] @ local[:, :, None])[:, :, 0] + c2w[:, :3, 3]

@@ -1,7 +1,8 @@
 """What comes with the package is whole, small, and says where it is from."""
 
-from genxd_core.assets import NANO
+from genxd_core.assets import LPIPS_HEADS, NANO
 from genxd_core.files import read_checksums, sha256_of
+from tests.support import ROOT
 
 LARGEST_MB = 24
 
@@ -22,3 +23,13 @@ def test_embedded_model_says_how_it_was_made_and_how_good_it_is():
     text = (NANO / "README.md").read_text(encoding="utf-8")
     for word in ("python -m trainer train ", "seed", "steps", "hours", "PSNR", "Apache-2.0"):
         assert word in text, word
+
+
+def test_embedded_heads_are_small_and_say_whose_they_are():
+    assert LPIPS_HEADS.stat().st_size <= 32_000
+    licence = LPIPS_HEADS.with_name("lpips-heads.LICENSE.txt")
+    text = licence.read_text(encoding="utf-8")
+    for words in ("Copyright (c) 2018, Richard Zhang", "BSD-2-Clause", "AS IS", "unchanged"):
+        assert words in text, words
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'"{licence.relative_to(ROOT).as_posix()}"' in pyproject

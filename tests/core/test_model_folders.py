@@ -2,7 +2,15 @@ import pytest
 
 from genxd_core import model_folders as module
 from genxd_core.errors import WeightsError
-from genxd_core.model_folders import NANO_NAME, find_models, model_folders, resolve_model
+from genxd_core.model_folders import (
+    NANO_NAME,
+    find_models,
+    find_perceptual,
+    model_folders,
+    perceptual_folders,
+    resolve_model,
+    resolve_perceptual,
+)
 from tests.tiny_model import make_tiny_model
 
 
@@ -57,3 +65,36 @@ def test_the_embedded_model_has_its_name(place, monkeypatch):
     monkeypatch.setattr(module, "NANO", nano)
     assert resolve_model(NANO_NAME) == nano
     assert list(find_models()) == [NANO_NAME]
+
+
+def test_perceptual_models_lie_in_a_folder_beside_the_models(place, monkeypatch):
+    monkeypatch.setenv("GENXD_MODELS", str(place / "mine"))
+    assert perceptual_folders() == [
+        place / "mine" / "perceptual",
+        place / "models" / "genxd" / "perceptual",
+    ]
+
+
+def test_perceptual_models_are_found_by_the_name_of_their_file(place, monkeypatch):
+    monkeypatch.setenv("GENXD_MODELS", str(place / "mine"))
+    names = ["a.pth", "sub/b.safetensors", "sub/c.PT", "notes.md", "folder.pth/inside.txt"]
+    first = place / "mine" / "perceptual"
+    for name in names:
+        (first / name).parent.mkdir(parents=True, exist_ok=True)
+        (first / name).touch()
+    second = place / "models" / "genxd" / "perceptual" / "a.pth"
+    second.parent.mkdir(parents=True)
+    second.touch()
+    found = find_perceptual()
+    assert found == {name: first / name for name in names[:3]}
+    assert resolve_perceptual("sub/b.safetensors") == first / "sub" / "b.safetensors"
+    assert resolve_perceptual(second) == second
+    assert not find_models().keys() - {NANO_NAME}
+
+
+def test_a_missing_perceptual_model_is_told_with_those_that_there_are(place):
+    file = place / "models" / "genxd" / "perceptual" / "vgg.pth"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    with pytest.raises(WeightsError, match=r"'alex': there is no such file.*found: vgg\.pth\. Put"):
+        resolve_perceptual("alex")

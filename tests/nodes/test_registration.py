@@ -77,6 +77,7 @@ NODES: dict[str, tuple[str, list[str], list[str]]] = {
         ["splat", "cameras", "width", "height", "background"],
         ["IMAGE", "MASK", "GENXD_DEPTH", "IMAGE"],
     ),
+    "GenXD_LoadPerceptualModel": ("lifting", ["perceptual_model"], ["GENXD_PERCEPTUAL"]),
 }
 GROUPS = {"load", "cameras", "conditioning", "sampling", "lifting", "curation", "evaluation"}
 
@@ -166,8 +167,9 @@ def test_every_choice_has_a_default_among_its_options(schemas):
                 assert not any("\\" in str(option) for option in item.options)
 
 
-def test_model_folder_is_made_known_once(host):
+def test_model_folders_are_made_known_once(host):
     import folder_paths
 
-    paths = folder_paths.get_folder_paths("genxd")
-    assert paths == [str(host.base / "models" / "genxd")]
+    folder = host.base / "models" / "genxd"
+    assert folder_paths.get_folder_paths("genxd") == [str(folder)]
+    assert folder_paths.get_folder_paths("genxd_perceptual") == [str(folder / "perceptual")]

@@ -455,6 +455,19 @@ def test_doctor_finds_everything_in_order(nano, place, capsys):
     assert "No problems." in text
 
 
+def test_doctor_tells_which_perceptual_models_there_are(nano, place, capsys):
+    assert main(["doctor"]) == 0
+    line = line_of(capsys.readouterr().out, "weights")
+    assert line.startswith("  missing")
+    assert f"alexnet-owt-7be5be79.pth of torchvision in {place}" in line
+    file = place / "models" / "genxd" / "perceptual" / "mine" / "net.pth"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(bytes(3_000_000))
+    assert main(["doctor"]) == 0
+    line = line_of(capsys.readouterr().out, "mine/net.pth")
+    assert line.split() == ["ok", "mine/net.pth", f"{file},", "3", "MB"]
+
+
 def test_doctor_says_what_brings_a_missing_package(nano, capsys, monkeypatch):
     monkeypatch.setitem(OPTIONAL, "lift", (("genxd_no_such_package", "nonesuch", "magic"),))
     assert main(["doctor"]) == 0
