@@ -13,8 +13,8 @@ from server import PromptServer
 
 from ..genxd_core.cameras.cameras import Cameras
 from ..genxd_core.errors import InvalidInputError
-from ..genxd_core.lifting.background_masks import masks_from_background
 from ..genxd_core.lifting.backends import drawing_device
+from ..genxd_core.lifting.background_masks import masks_from_background
 from ..genxd_core.lifting.comparison import compare_views, describe_fit, views_to_compare
 from ..genxd_core.lifting.fit import STARTS, FitStep, fit_gaussians
 from ..genxd_core.lifting.point_cloud import PointCloud

@@ -6,7 +6,7 @@ Dimension letters: v views, n Gaussians.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -26,7 +26,7 @@ from .perceptual import PerceptualModel
 from .point_cloud import PointCloud
 from .rasterize import TensorRendering, rasterize, rasterize_tensors
 from .recipes import FitRecipe, find_recipe
-from .start import Start, from_depths, from_frusta, from_masks, from_points, meeting_point
+from .start import Start, from_depths, from_frusta, from_masks, from_points
 
 __all__ = ["STARTS", "FitResult", "FitStep", "fit_gaussians"]
 

@@ -79,7 +79,7 @@ def from_masks(
         InvalidInputError: masks are empty or full, have no common volume, or a camera stands in it.
     """
     _check_masks(masks)
-    centre, distance = meeting_point(cameras)
+    centre, _ = meeting_point(cameras)
     # Nothing farther out than the cameras themselves is seen by all.
     reach = float((cameras.centres - centre).norm(dim=-1).max())
     low, high = centre - reach, centre + reach
@@ -200,7 +200,7 @@ def from_frusta(
     Raises:
         InvalidInputError: the cameras stand in one place, or none sees what another does.
     """
-    centre, distance = meeting_point(cameras)
+    _, distance = meeting_point(cameras)
     reach = float((cameras.centres - cameras.centres.mean(0)).norm(dim=-1).max())
     if reach < 1e-6 * max(1.0, float(cameras.centres.abs().max())):
         raise InvalidInputError(
@@ -338,7 +338,8 @@ def _unproject(
     )
     local = rays[:, :, 0] * depth[:, None]
     c2w = cameras.c2w[view]
-    return (c2w[:, :3, :3] @ local[:, :, None])[:, :, 0] + c2w[:, :3, 3]
+    means: Tensor = (c2w[:, :3, :3] @ local[:, :, None])[:, :, 0] + c2w[:, :3, 3]
+    return means
 
 
 def _neighbour_distances(points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
