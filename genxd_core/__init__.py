@@ -30,6 +30,7 @@ _PUBLIC = {
     "cameras.conventions": ["normalise_scale", "path_scale", "scale_cameras"],
     "cameras.io": ["load_cameras", "save_cameras"],
     "cameras.preview": ["draw_camera_path"],
+    "captures": ["Capture", "load_capture"],
     "fitting": [
         "FitRecord",
         "FittedViews",
@@ -46,7 +47,9 @@ _PUBLIC = {
     "lifting.gaussians": ["Gaussians"],
     "lifting.ply": ["load_ply", "save_ply"],
     "lifting.point_cloud": ["PointCloud"],
+    "lifting.point_files": ["load_points"],
     "lifting.rasterize": ["Rendering", "rasterize"],
+    "lifting.triangulate": ["triangulate_points"],
     "pipeline": ["GenXDOutput", "GenXDPipeline"],
     "long_paths.generate": ["GeneratedPath", "generate_path"],
     "long_paths.plan": ["PathPlan", "plan_path"],

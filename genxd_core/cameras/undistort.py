@@ -17,7 +17,7 @@ from torch import Tensor
 from ..errors import InvalidInputError
 from ..pictures import check_pictures
 
-__all__ = ["COEFFICIENTS", "distort", "undistort_images"]
+__all__ = ["COEFFICIENTS", "Undistorter", "distort", "undistort_images"]
 
 COEFFICIENTS = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
 
@@ -77,68 +77,89 @@ def undistort_images(
             f"images has {len(images)} pictures for {len(Ks_norm)} Ks_norm and "
             f"{len(distortion)} entries of distortion; give one of each for every picture."
         )
-    height, width = images.shape[2:]
-    scale = torch.tensor([width, height, 1.0], dtype=torch.float64)[:, None]
     pictures, pinholes = torch.empty_like(images), Ks_norm.clone()
-    plans: dict[object, tuple[Tensor, Tensor] | None] = {}
+    undistort = Undistorter()
     for view, coefficients in enumerate(distortion):
-        _check_coefficients(coefficients, view)
-        K = Ks_norm[view].detach().cpu().double() * scale
-        key = (tuple(K.flatten().tolist()), tuple(sorted(coefficients.items())))
-        if key not in plans:
-            # One lens takes most captures; of many, only the last one's grid is kept.
-            plans.clear()
-            plans[key] = _plan(K, coefficients, width, height, view)
-        plan = plans[key]
-        if plan is None:
-            pictures[view] = images[view]
-            continue
-        pinhole, grid = plan
-        grid = grid.to(images)
-        sampled = F.grid_sample(
-            images[view : view + 1], grid, "bicubic", padding_mode="border", align_corners=False
+        pictures[view], pinholes[view] = undistort(
+            images[view], Ks_norm[view], coefficients, f"view {view}"
         )
-        pictures[view] = sampled[0].clamp(0, 1)
-        pinholes[view] = (pinhole / scale).to(Ks_norm)
     return pictures, pinholes
 
 
-def _check_coefficients(coefficients: Mapping[str, float], view: int) -> None:
+class Undistorter:
+    """`undistort_images` for one picture after another; what it knows of the last lens is kept."""
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._plan: tuple[Tensor, Tensor] | None = None
+
+    def __call__(
+        self,
+        image: Float[Tensor, "3 h w"],
+        K_norm: Float[Tensor, "3 3"],
+        coefficients: Mapping[str, float],
+        where: str,
+    ) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "3 3"]]:
+        """Picture and normalised intrinsics of the pinhole camera.
+
+        Args:
+            image: in [0, 1].
+            K_norm: normalised intrinsics of the lens.
+            coefficients: by name, of `COEFFICIENTS`.
+            where: names the view in a message.
+
+        Raises:
+            InvalidInputError: as `undistort_images`.
+        """
+        _check_coefficients(coefficients, where)
+        if not any(coefficients.values()):
+            return image, K_norm
+        height, width = image.shape[1:]
+        scale = torch.tensor([width, height, 1.0], dtype=torch.float64)[:, None]
+        K = K_norm.detach().cpu().double() * scale
+        key = (*K.flatten().tolist(), *sorted(coefficients.items()), width, height)
+        if self._plan is None or key != self._key:
+            self._key, self._plan = key, _plan(K, coefficients, width, height, where)
+        pinhole, grid = self._plan
+        sampled = F.grid_sample(
+            image[None], grid.to(image), "bicubic", padding_mode="border", align_corners=False
+        )
+        return sampled[0].clamp(0, 1), (pinhole / scale).to(K_norm)
+
+
+def _check_coefficients(coefficients: Mapping[str, float], where: str) -> None:
     for name, value in coefficients.items():
         if name not in COEFFICIENTS:
             raise InvalidInputError(
-                f"distortion of view {view} names {name!r}; expected some of "
-                f"{', '.join(COEFFICIENTS)}."
+                f"distortion of {where} names {name!r}; expected some of {', '.join(COEFFICIENTS)}."
             )
         if not abs(value) < float("inf"):
             raise InvalidInputError(
-                f"distortion of view {view} has {name} = {value}; expected a finite number."
+                f"distortion of {where} has {name} = {value}; expected a finite number."
             )
 
 
 def _plan(
-    K: Tensor, coefficients: Mapping[str, float], width: int, height: int, view: int
-) -> tuple[Tensor, Tensor] | None:
-    """The pinhole camera in pixels, and where `grid_sample` looks; ``None`` without distortion."""
-    if not any(coefficients.values()):
-        return None
-    pinhole = _scaled(K, _least_zoom(K, coefficients, width, height, view))
+    K: Tensor, coefficients: Mapping[str, float], width: int, height: int, where: str
+) -> tuple[Tensor, Tensor]:
+    """The pinhole camera in pixels, and where `grid_sample` looks."""
+    pinhole = _scaled(K, _least_zoom(K, coefficients, width, height, where))
     columns = torch.arange(width, dtype=torch.float64) + 0.5
     rows = torch.arange(height, dtype=torch.float64) + 0.5
     source = _source(_pixels(columns, rows), pinhole, K, coefficients)
     size = source.new_tensor([width, height])
-    return pinhole, (2 * source / size - 1)[None]
+    return pinhole, (2 * source / size - 1).float()[None]
 
 
 def _least_zoom(
-    K: Tensor, coefficients: Mapping[str, float], width: int, height: int, view: int
+    K: Tensor, coefficients: Mapping[str, float], width: int, height: int, where: str
 ) -> float:
     """The smallest factor on the focal length with which every pixel has a source, by bisection."""
     low, high = 1 / _LARGEST_ZOOM, _LARGEST_ZOOM
     if not _is_filled(K, high, coefficients, width, height):
         told = ", ".join(f"{name} = {value:.4g}" for name, value in coefficients.items())
         raise InvalidInputError(
-            f"distortion of view {view} ({told}) cannot be undone: the lens would show nothing, or "
+            f"distortion of {where} ({told}) cannot be undone: the lens would show nothing, or "
             "the same thing twice, in part of the picture. Check the coefficients; fisheye lenses "
             "have other models."
         )
@@ -202,7 +223,8 @@ def _scaled(K: Tensor, zoom: float) -> Tensor:
 
 
 def _unproject(pixels: Tensor, K: Tensor) -> Tensor:
-    return torch.linalg.solve(K[:2, :2], (pixels - K[:2, 2])[..., None])[..., 0]
+    inverse: Tensor = torch.linalg.inv(K[:2, :2])
+    return (pixels - K[:2, 2]) @ inverse.T
 
 
 def _source(

@@ -44,6 +44,7 @@ _NEIGHBOURS = 10
 # Small pictures are enlarged: twice, to at least the first and at most the second side.
 _ENLARGED_SIDES = (256, 640)
 _LARGEST_ERROR = 2.0  # pixels of the enlarged pictures
+_PAIRS_PER_STEP = 50
 _POLL_SECONDS = 0.2
 _ON_ANY = "Start from masks, depth or points spread in the cameras' view instead."
 
@@ -92,8 +93,8 @@ def triangulate_points(
         )
     with tempfile.TemporaryDirectory(prefix="genxd-points-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        _write_job(folder, images, cameras, masks, seed=seed, num_threads=num_threads)
-        _run(folder, progress, time_limit)
+        steps = _write_job(folder, images, cameras, masks, seed=seed, num_threads=num_threads)
+        _run(folder, steps, progress, time_limit)
         with np.load(folder / "points.npz", allow_pickle=False) as table:
             xyz, rgb = torch.from_numpy(table["xyz"]), torch.from_numpy(table["rgb"])
     return _kept(xyz.float(), rgb.float() / 255, max_points, seed, masked=masks is not None)
@@ -160,8 +161,8 @@ def _write_job(
     *,
     seed: int,
     num_threads: int,
-) -> None:
-    """What the worker reads. Pictures are written one by one."""
+) -> int:
+    """What the worker reads; pictures are written one by one. Returns the number of its steps."""
     width, height = _enlarged_size(images.shape[3], images.shape[2])
     names = frame_names(len(images))
     for kind in ("images", "masks", "model"):
@@ -178,17 +179,20 @@ def _write_job(
     Ks = exact.Ks(width, height)
     params = [[float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2])] for K in Ks]
     _write_model(folder / "model", exact.viewmats, params, names, (width, height))
+    pairs = view_pairs(cameras)
+    parts = [pairs[i : i + _PAIRS_PER_STEP] for i in range(0, len(pairs), _PAIRS_PER_STEP)]
     job = {
         "names": names,
         "params": [",".join(map(repr, numbers)) for numbers in params],
         "projections": (Ks @ exact.viewmats[:, :3]).tolist(),
-        "pairs": view_pairs(cameras),
+        "pairs": parts,
         "masked": masks is not None,
         "max_error": _LARGEST_ERROR,
         "seed": seed % (1 << 31),
         "threads": num_threads,
     }
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    return len(names) + len(parts) + 1
 
 
 def _enlarged_size(width: int, height: int) -> tuple[int, int]:
@@ -220,7 +224,7 @@ def _write_model(
         (folder / f"{stem}.txt").write_text("".join(lines), encoding="utf-8")
 
 
-def _run(folder: Path, progress: Progress | None, time_limit: float) -> None:
+def _run(folder: Path, steps: int, progress: Progress | None, time_limit: float) -> None:
     """Start the worker and wait for its end; it never outlives this call."""
     with (folder / "log.txt").open("wb") as log:
         process = subprocess.Popen(
@@ -231,7 +235,7 @@ def _run(folder: Path, progress: Progress | None, time_limit: float) -> None:
             cwd=folder,
         )
         try:
-            last = _follow(process, progress, time_limit)
+            last = _follow(process, steps, progress, time_limit)
         finally:
             process.kill()
             process.wait()
@@ -252,20 +256,20 @@ def _run(folder: Path, progress: Progress | None, time_limit: float) -> None:
 
 
 def _follow(
-    process: "subprocess.Popen[bytes]", progress: Progress | None, time_limit: float
+    process: "subprocess.Popen[bytes]", steps: int, progress: Progress | None, time_limit: float
 ) -> dict[str, Any]:
     """Pass the child's steps on until it is done; returns the last that it said."""
     lines: queue.Queue[bytes | None] = queue.Queue()
     assert process.stdout is not None
     threading.Thread(target=_read_lines, args=(process.stdout, lines), daemon=True).start()
     end = time.monotonic() + time_limit
-    done, total, last = 0, 1, dict[str, Any]()
+    done, last = 0, dict[str, Any]()
     while True:
         # Every time, also without news: this is how the callback can stop the work.
-        report(progress, done, total)
+        report(progress, done + 1, steps + 1)
         if time.monotonic() > end:
             raise InvalidInputError(
-                f"time_limit of {time_limit:g} s was reached after step {done} of {total} of "
+                f"time_limit of {time_limit:g} s was reached after step {done} of {steps} of "
                 "looking for points; give it more time, fewer or smaller pictures."
             )
         try:
@@ -277,7 +281,7 @@ def _follow(
             return last
         for event in _events(line):
             last = event
-            done, total = event.get("done", done), event.get("total", total)
+            done = min(int(event.get("done", done)), steps)
 
 
 def _read_lines(stream: IO[bytes], lines: "queue.Queue[bytes | None]") -> None:

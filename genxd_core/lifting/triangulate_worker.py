@@ -2,8 +2,9 @@
 
 Run as a file: ``python triangulate_worker.py FOLDER``. The folder holds ``job.json``, ``images``,
 ``model`` (a COLMAP model without points) and, where given, ``masks``; ``points.npz`` is left there.
-Each line of standard output is a JSON object: ``{"done": 3, "total": 20}``, or ``{"error": "..."}``
-as the last. The process ends when its standard input does: then its parent is gone.
+Each line of standard output is a JSON object: ``{"done": 3}`` of the job's steps, or
+``{"error": "..."}`` as the last. The process ends when its standard input does: then its parent is
+gone.
 """
 
 import json
@@ -17,7 +18,6 @@ from typing import Any
 
 Tell = Callable[[dict[str, Any]], None]
 
-_PAIRS_PER_STEP = 50
 _LEAST_CONTRAST = 0.003  # of features: pictures made by a network are smoother than photographs
 _MOST_FEATURES = 4096
 _TINY = 1e-300
@@ -66,10 +66,7 @@ class _Work:
     def __init__(self, colmap: Any, folder: Path, job: dict[str, Any], tell: Tell) -> None:
         self.colmap, self.folder, self.job, self.tell = colmap, folder, job, tell
         self.database = folder / "database.db"
-        starts = range(0, len(job["pairs"]), _PAIRS_PER_STEP)
-        self.pairs = [job["pairs"][start : start + _PAIRS_PER_STEP] for start in starts]
         self.done = 0
-        self.total = len(job["names"]) + len(self.pairs) + 1
         colmap.logging.minloglevel = int(colmap.logging.ERROR)
         colmap.set_random_seed(job["seed"])
 
@@ -77,7 +74,7 @@ class _Work:
         for name, params in zip(self.job["names"], self.job["params"], strict=True):
             self._extract(name, params)
             self._step()
-        for pairs in self.pairs:
+        for pairs in self.job["pairs"]:
             self._match(pairs)
             self._verify(pairs)
             self._step()
@@ -86,7 +83,7 @@ class _Work:
 
     def _step(self) -> None:
         self.done += 1
-        self.tell({"done": self.done, "total": self.total})
+        self.tell({"done": self.done})
 
     def _extract(self, name: str, params: str) -> None:
         reader = self.colmap.ImageReaderOptions(camera_model="PINHOLE", camera_params=params)
