@@ -121,8 +121,9 @@ class Undistorter:
         if self._plan is None or key != self._key:
             self._key, self._plan = key, _plan(K, coefficients, width, height, where)
         pinhole, grid = self._plan
+        # torch's bicubic kernel does not keep straight ramps: it moves edges by up to 0.06 pixels.
         sampled = F.grid_sample(
-            image[None], grid.to(image), "bicubic", padding_mode="border", align_corners=False
+            image[None], grid.to(image), "bilinear", padding_mode="border", align_corners=False
         )
         return sampled[0].clamp(0, 1), (pinhole / scale).to(K_norm)
 

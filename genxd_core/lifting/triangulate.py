@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Shaped
 from PIL import Image
 from torch import Tensor
 
@@ -50,10 +50,10 @@ _ON_ANY = "Start from masks, depth or points spread in the cameras' view instead
 
 
 def triangulate_points(
-    images: Float[Tensor, "v 3 h w"],
+    images: Shaped[Tensor, "..."],
     cameras: Cameras,
     *,
-    masks: Float[Tensor, "v 1 h w"] | None = None,
+    masks: Shaped[Tensor, "..."] | None = None,
     max_points: int | None = None,
     seed: int = 0,
     num_threads: int = 1,
@@ -67,9 +67,9 @@ def triangulate_points(
     taken as they are. The same input and seed give the same points.
 
     Args:
-        images: in [0, 1]; from 64 pixels a side on, small ones are enlarged first.
+        images: (V, 3, H, W) in [0, 1]; from 64 pixels a side on, small ones are enlarged first.
         cameras: one for each picture.
-        masks: 1 = object; only points on it are looked for. ``None``: everywhere.
+        masks: (V, 1, H, W), 1 = object; only points on it are looked for. ``None``: everywhere.
         max_points: at most so many are kept, drawn at random; ``None``: all.
         seed: of that draw and of pycolmap.
         num_threads: of pycolmap; the points do not depend on it.
