@@ -21,7 +21,7 @@ from .lifting.point_files import load_points
 from .media import load_image
 from .progress import Progress, report
 
-__all__ = ["Capture", "load_capture"]
+__all__ = ["Capture", "capture_files", "load_capture"]
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _MOST_NAMED = 3
@@ -99,6 +99,20 @@ def load_capture(
         _read_points(loaded, path),
         loaded.names or tuple(file.name for file in files),
     )
+
+
+def capture_files(cameras: str | Path, images: str | Path | None = None) -> list[Path]:
+    """The files that `load_capture` would read, without reading the pictures.
+
+    Raises:
+        InvalidInputError: the camera file cannot be read, or pictures are missing.
+    """
+    path = Path(cameras)
+    loaded = load_camera_file(path, max_distortion=None)
+    files = _find_pictures(loaded, path, None if images is None else Path(images))
+    found = find_colmap_model(path) if path.is_dir() else None
+    camera_files = sorted(found[0].iterdir()) if found else [path]
+    return [*camera_files, *files, *([loaded.points] if loaded.points else [])]
 
 
 def _refuse_ambiguous_lenses(loaded: CameraFile, path: Path) -> None:

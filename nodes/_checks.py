@@ -16,7 +16,8 @@ from torch import Tensor
 from ..genxd_core.cameras.cameras import Cameras
 from ..genxd_core.errors import InvalidInputError, WeightsError
 from ..genxd_core.fitting import FitRecord
-from ._types import CamerasSocket, FitSocket
+from ..genxd_core.lifting.point_cloud import PointCloud
+from ._types import CamerasSocket, FitSocket, PointsSocket
 
 __all__ = [
     "check_choice",
@@ -98,6 +99,10 @@ def _check_number(item: Any, value: Any, name: str) -> None:
 _KINDS: dict[str, tuple[type, str]] = {
     CamerasSocket.io_type: (Cameras, "a camera path of the GenXD camera nodes"),
     FitSocket.io_type: (FitRecord, "the fit output of GenXD Fit Views"),
+    PointsSocket.io_type: (
+        PointCloud,
+        "points of GenXD Load Capture, if the capture has any, or of GenXD Triangulate Points",
+    ),
     io.Image.io_type: (Tensor, "pictures"),
     io.Mask.io_type: (Tensor, "a mask"),
     io.Latent.io_type: (dict, "a latent"),

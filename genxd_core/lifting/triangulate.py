@@ -233,6 +233,7 @@ def _run(folder: Path, steps: int, progress: Progress | None, time_limit: float)
             stdout=subprocess.PIPE,
             stderr=log,
             cwd=folder,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # Windows' only
         )
         try:
             last = _follow(process, steps, progress, time_limit)

@@ -170,6 +170,7 @@ def test_an_empty_mask_is_refused_plainly(clip):
         )
 
 
+@needs_pycolmap
 def test_the_host_never_loads_pycolmap(clip, found):
     assert "pycolmap" not in sys.modules
 
