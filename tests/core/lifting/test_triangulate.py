@@ -1,5 +1,6 @@
 import importlib.util
 import itertools
+import subprocess
 import sys
 import tempfile
 import time
@@ -225,19 +226,16 @@ def test_a_child_that_fails_is_told_plainly(worker, temporary, program, told):
 
 
 @needs_pycolmap
-def test_the_worker_ends_with_its_parent(tmp_path):
-    """As soon as nobody holds its standard input, whatever it is doing."""
-    import subprocess
-
+def test_the_worker_ends_when_nobody_holds_its_standard_input(tmp_path):
     (tmp_path / "job.json").write_text("{}", encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, str(triangulate._WORKER), str(tmp_path)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=60,
-        check=False,
+    command = [sys.executable, str(triangulate._WORKER), str(tmp_path)]
+    # Held, it gets as far as to complain about the job; else it is gone before.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as held:
+        assert b"KeyError" in held.stdout.readline()
+    alone = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=60, check=False
     )
-    assert done.returncode == 1
+    assert (alone.returncode, alone.stdout) == (1, b"")
 
 
 def test_without_pycolmap_the_error_says_what_to_install(monkeypatch):
