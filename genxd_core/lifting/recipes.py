@@ -77,7 +77,7 @@ class FitRecipe:
     densify: Densify | None = None
     lr_means: float = 1e-3
     lr_means_end: float = 2e-5
-    lr_scales: float = 1e-2
+    lr_scales: float = 2e-2
     lr_quats: float = 5e-3
     lr_opacities: float = 5e-2
     lr_colours: float = 2e-2
@@ -124,7 +124,12 @@ RECIPES: Mapping[str, FitRecipe] = MappingProxyType(
             lr_quats=1e-3,
         ),
         # Minutes on a CPU.
-        "demo": FitRecipe(iterations=500, num_gaussians=5000, max_gaussians=20_000),
+        "demo": FitRecipe(
+            iterations=500,
+            num_gaussians=5000,
+            max_gaussians=20_000,
+            densify=Densify(start=100, stop=400, every=50),
+        ),
         # Seconds on a CPU.
         "test": FitRecipe(iterations=200, num_gaussians=2000, max_gaussians=5000),
     }
