@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageDraw, ImageFont, UnidentifiedImageError
 from torch import Tensor
 
 from .errors import InvalidInputError
@@ -55,8 +55,12 @@ class LoadedImage:
     alpha: Float[Tensor, "1 h w"] | None
 
 
-def load_image(path: str | Path) -> LoadedImage:
-    """Load a picture: any format that Pillow reads, upright by its EXIF orientation.
+def load_image(path: str | Path, *, upright: bool = True) -> LoadedImage:
+    """Load a picture: any format that Pillow reads.
+
+    Args:
+        path: of the file.
+        upright: turn it by its EXIF orientation; else as the file has its rows and columns.
 
     Raises:
         InvalidInputError: the file is missing, damaged, too large, or no picture.
@@ -69,6 +73,8 @@ def load_image(path: str | Path) -> LoadedImage:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
+                if not upright:
+                    picture.getexif().pop(ExifTags.Base.Orientation, None)
                 image, alpha = from_pil(picture)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InvalidInputError(f"image {path} is too large to be opened safely ({error}).") from (

@@ -14,6 +14,7 @@ _MODULES = (
     "fitted_paths",
     "camera_files",
     "camera_views",
+    "captures",
     "views",
     "conditioning",
     "sampling",

@@ -15,13 +15,13 @@ from ..genxd_core.errors import InvalidInputError
 from ._checks import checked
 from ._types import CamerasSocket
 
-__all__ = ["NODES", "GenXDLoadCameras", "GenXDSaveCameras"]
+__all__ = ["NODES", "GenXDLoadCameras", "GenXDSaveCameras", "list_camera_files"]
 
 NO_CAMERA_FILES = "(no camera files in ComfyUI's input folder)"
 _COLMAP_STEMS = {"cameras", "images", "points3D", "rigs", "frames"}
 
 
-def _camera_files() -> dict[str, Path]:
+def list_camera_files() -> dict[str, Path]:
     """Camera files and COLMAP folders in ComfyUI's input folder, by their names in the menu."""
     root = Path(folder_paths.get_input_directory())
     names, _ = folder_paths.recursive_search(str(root), excluded_dir_names=[".git"])
@@ -52,7 +52,7 @@ class GenXDLoadCameras(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=list(_camera_files()) or [NO_CAMERA_FILES],
+                    options=list(list_camera_files()) or [NO_CAMERA_FILES],
                     tooltip="A file or COLMAP folder inside ComfyUI's input folder, typically a "
                     "transforms.json. Press R after adding one.",
                 ),
@@ -99,7 +99,7 @@ class GenXDLoadCameras(io.ComfyNode):
         cls, file: str, scale_to: float, num_views: int, max_distortion: float
     ) -> str:
         """Run again when the file has changed."""
-        path = _camera_files().get(file)
+        path = list_camera_files().get(file)
         parts = [] if path is None else [path, *(path.iterdir() if path.is_dir() else [])]
         stamp = max((part.stat().st_mtime_ns for part in parts), default=0)
         return f"{file}:{scale_to}:{num_views}:{max_distortion}:{stamp}"
@@ -110,7 +110,7 @@ class GenXDLoadCameras(io.ComfyNode):
         cls, file: str, scale_to: float, num_views: int, max_distortion: float
     ) -> io.NodeOutput:
         """Read the path."""
-        path = _camera_files().get(file)
+        path = list_camera_files().get(file)
         if path is None:
             raise InvalidInputError(
                 f'file is "{file}", which is not in ComfyUI\'s input folder; put a camera file '

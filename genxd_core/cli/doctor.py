@@ -31,7 +31,7 @@ OPTIONAL: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
     "cuda": (("gsplat", "gsplat", "fitting of 3D and 4D scenes on an NVIDIA GPU"),),
     "curate": (
-        ("pycolmap", "pycolmap", "camera poses from video"),
+        ("pycolmap", "pycolmap", "points that several pictures show, camera poses from video"),
         ("cv2", "opencv-python-headless", "features and flow"),
         ("ray", "ray", "curating many clips at once"),
     ),

@@ -17,10 +17,11 @@ from ..files import write_atomically
 from .gaussians import Gaussians
 from .sh import MAX_DEGREE
 
-__all__ = ["load_ply", "save_ply"]
+__all__ = ["PLY_TYPES", "load_ply", "save_ply"]
 
 _LONGEST_HEADER = 1 << 16
-_TYPES = {
+# The format's names of number types to numpy's.
+PLY_TYPES = {
     **{"char": "i1", "uchar": "u1", "short": "<i2", "ushort": "<u2", "int": "<i4", "uint": "<u4"},
     **{"int8": "i1", "uint8": "u1", "int16": "<i2", "uint16": "<u2"},
     **{"int32": "<i4", "uint32": "<u4", "float": "<f4", "double": "<f8"},
@@ -193,10 +194,10 @@ def _vertex_element(words: list[list[str]], path: Path) -> tuple[int, dict[str, 
             count = int(line[2])
         elif line[0] == "element" and len(line) == 3 and count >= 0:
             raise _dialect(path, f"it has a second element {line[1]!r:.40}")
-        elif line[0] == "property" and len(line) == 3 and line[1] in _TYPES and count >= 0:
+        elif line[0] == "property" and len(line) == 3 and line[1] in PLY_TYPES and count >= 0:
             if line[2] in properties:
                 raise _dialect(path, f"the property {line[2]!r:.40} comes twice")
-            properties[line[2]] = _TYPES[line[1]]
+            properties[line[2]] = PLY_TYPES[line[1]]
         else:
             raise _dialect(path, f"its header says {' '.join(line)!r:.80}")
     if count < 0:

@@ -118,7 +118,7 @@ def test_colmap_model_of_real_photos_is_found_in_its_subfolder(host, folders):
 
 
 def test_menu_lists_camera_files_and_models_only(host, path, folders):
-    options = host.module("nodes.camera_files")._camera_files
+    options = host.module("nodes.camera_files").list_camera_files
     assert host.call(options) == {}
     (folders / "input" / "sub").mkdir()
     for name in ("a.png", "b.txt", "sub/c.json", "cameras.json"):

@@ -63,6 +63,16 @@ NODES: dict[str, tuple[str, list[str], list[str]]] = {
         ["cameras", "path", "num_views", "shift_x", "shift_y", "shift_z"],
         ["GENXD_CAMERAS"],
     ),
+    "GenXD_LoadCapture": (
+        "cameras",
+        ["file", "max_side", "scale_to", "pictures", "undistort"],
+        ["IMAGE", "GENXD_CAMERAS", "GENXD_POINTS", "STRING", "STRING"],
+    ),
+    "GenXD_TriangulatePoints": (
+        "lifting",
+        ["images", "cameras", "max_points", "seed", "time_limit", "mask"],
+        ["GENXD_POINTS", "STRING"],
+    ),
     "GenXD_SamplePath": (
         "sampling",
         [

@@ -67,10 +67,13 @@ def load_camera_file(
     path: str | Path,
     *,
     format: CameraFormat | None = None,
-    max_distortion: float = MAX_DISTORTION,
+    max_distortion: float | None = MAX_DISTORTION,
     dtype: torch.dtype = torch.float32,
 ) -> CameraFile:
-    """As `load_cameras`, together with the pictures' names and sizes where the format has them."""
+    """As `load_cameras`, together with what else the file tells about the pictures.
+
+    ``max_distortion=None`` is for callers that undo the distortion: any is let through.
+    """
     path = Path(path)
     if format is not None and format not in get_args(CameraFormat):
         raise _unknown_format(format)
@@ -129,7 +132,7 @@ def save_cameras(
         raise _unknown_format(format)
 
 
-def _read(path: Path, format: CameraFormat | None, max_distortion: float) -> CameraFile:
+def _read(path: Path, format: CameraFormat | None, max_distortion: float | None) -> CameraFile:
     if path.is_dir():
         return _read_folder(path, format, max_distortion)
     if format in ("colmap", "colmap-text") or _is_part_of_colmap_model(path, format):
@@ -152,7 +155,9 @@ def _is_part_of_colmap_model(path: Path, format: CameraFormat | None) -> bool:
     return found is not None and found[0] == path.parent and path.suffix in (".bin", ".txt")
 
 
-def _read_folder(path: Path, format: CameraFormat | None, max_distortion: float) -> CameraFile:
+def _read_folder(
+    path: Path, format: CameraFormat | None, max_distortion: float | None
+) -> CameraFile:
     if format in ("colmap", "colmap-text") or (format is None and find_colmap_model(path)):
         return read_colmap(path, max_distortion=max_distortion)
     inside = path / "transforms.json"
@@ -167,7 +172,7 @@ def _read_folder(path: Path, format: CameraFormat | None, max_distortion: float)
 
 
 def _read_json(
-    text: str, path: Path, format: CameraFormat | None, max_distortion: float
+    text: str, path: Path, format: CameraFormat | None, max_distortion: float | None
 ) -> CameraFile:
     try:
         content = json.loads(text)

@@ -34,29 +34,37 @@ class CameraFile:
         cameras: V cameras; float64, as read.
         names: the picture of each view as the file names it; empty where it names none.
         sizes: (width, height) in pixels of each view's picture; empty where the file has none.
+        distortion: each view's lens distortion by name, as `undistort_images` takes it; empty where
+            the file has none.
+        points: file of the scene's points beside it or named in it; ``None`` where there is none.
     """
 
     cameras: Cameras
     names: tuple[str, ...] = ()
     sizes: tuple[tuple[int, int], ...] = field(default=())
+    distortion: tuple[Mapping[str, float], ...] = field(default=())
+    points: Path | None = None
 
 
-def check_distortion(coefficients: Mapping[str, float], where: str, max_distortion: float) -> float:
+def check_distortion(
+    coefficients: Mapping[str, float], where: str, max_distortion: float | None
+) -> float:
     """Refuse lens distortion that a pinhole camera cannot stand for.
 
     Args:
         coefficients: name to value, such as ``{"k1": -0.09}``.
         where: names the camera in the message.
-        max_distortion: the largest absolute value that may be dropped.
+        max_distortion: the largest absolute value that may be dropped; ``None`` if nothing is
+            dropped, because the caller undoes it.
 
     Returns:
-        The largest absolute value, for `log_dropped_distortion`.
+        The largest absolute value that is dropped, for `log_dropped_distortion`.
 
     Raises:
         InvalidInputError: a coefficient is larger.
     """
     worst = max(coefficients, key=lambda name: abs(coefficients[name]), default=None)
-    if worst is None:
+    if worst is None or max_distortion is None:
         return 0.0
     value = coefficients[worst]
     if not abs(value) <= max_distortion:

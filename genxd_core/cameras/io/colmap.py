@@ -7,7 +7,7 @@ world-to-camera with OpenCV axes; its pixels have their centres at + 0.5, as our
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -71,12 +71,12 @@ def find_colmap_model(folder: Path) -> tuple[Path, str] | None:
     return None
 
 
-def read_colmap(folder: Path, *, max_distortion: float) -> CameraFile:
+def read_colmap(folder: Path, *, max_distortion: float | None) -> CameraFile:
     """Read the registered views of a COLMAP model, sorted by the names of their pictures.
 
     Args:
         folder: the model, or a folder that holds it as ``sparse/0``, ``0`` or ``sparse``.
-        max_distortion: larger distortion coefficients are refused.
+        max_distortion: larger distortion coefficients are refused; ``None`` lets any through.
 
     Raises:
         InvalidInputError: no model is there, it is damaged or empty, or a camera is no pinhole.
@@ -106,11 +106,16 @@ def read_colmap(folder: Path, *, max_distortion: float) -> CameraFile:
         raise InvalidInputError(
             f"path {model}: the COLMAP model has no registered image, so there is no camera in it."
         )
-    return _to_camera_file(intrinsics, images, model, max_distortion)
+    loaded = _to_camera_file(intrinsics, images, model, max_distortion)
+    points = model / f"points3D{suffix}"
+    return replace(loaded, points=points) if points.is_file() else loaded
 
 
 def _to_camera_file(
-    intrinsics: dict[int, _Intrinsics], images: list[_Image], model: Path, max_distortion: float
+    intrinsics: dict[int, _Intrinsics],
+    images: list[_Image],
+    model: Path,
+    max_distortion: float | None,
 ) -> CameraFile:
     images = sorted(images, key=lambda image: image.name)
     missing = {image.camera_id for image in images} - set(intrinsics)
@@ -119,12 +124,12 @@ def _to_camera_file(
             f"path {model}: images refer to the cameras {sorted(missing)}, which the cameras file "
             "does not have. Both files must come from one model."
         )
-    Ks_norm = {}
+    Ks_norm, lenses = {}, {}
     dropped = 0.0
     for camera_id in sorted({image.camera_id for image in images}):
         where = f"camera {camera_id} of {model}"
-        Ks_norm[camera_id], distortion = _to_K_norm(intrinsics[camera_id])
-        dropped = max(dropped, check_distortion(distortion, where, max_distortion))
+        Ks_norm[camera_id], lenses[camera_id] = _to_K_norm(intrinsics[camera_id])
+        dropped = max(dropped, check_distortion(lenses[camera_id], where, max_distortion))
     log_dropped_distortion(dropped, model)
     w2c = torch.eye(4, dtype=torch.float64).repeat(len(images), 1, 1)
     w2c[:, :3, :3] = quat_to_rotation(torch.tensor([i.quat for i in images], dtype=torch.float64))
@@ -134,6 +139,11 @@ def _to_camera_file(
         Cameras.from_w2c(w2c, np.stack([Ks_norm[image.camera_id] for image in images])),
         names=tuple(image.name for image in images),
         sizes=tuple((camera.width, camera.height) for camera in used),
+        # SIMPLE_RADIAL's only coefficient has no number.
+        distortion=tuple(
+            {"k1" if name == "k" else name: value for name, value in lens.items()}
+            for lens in (lenses[image.camera_id] for image in images)
+        ),
     )
 
 

@@ -25,7 +25,7 @@ def is_realestate(text: str) -> bool:
     return bool(rows) and len(rows[0][1]) in (_COLUMNS - 1, _COLUMNS) and _all_numbers(rows[0][1])
 
 
-def read_realestate(text: str, path: Path, *, max_distortion: float) -> CameraFile:
+def read_realestate(text: str, path: Path, *, max_distortion: float | None) -> CameraFile:
     """Read the views in the file's order; time is scaled to [0, 1].
 
     A file without times, or with all of them equal, gives cameras without times.
@@ -33,7 +33,7 @@ def read_realestate(text: str, path: Path, *, max_distortion: float) -> CameraFi
     Args:
         text: the file's content; the line with the address may be missing.
         path: of the file, for messages.
-        max_distortion: larger distortion coefficients are refused.
+        max_distortion: larger distortion coefficients are refused; ``None`` lets any through.
 
     Raises:
         InvalidInputError: a row that cannot be read; names its line.
@@ -42,16 +42,18 @@ def read_realestate(text: str, path: Path, *, max_distortion: float) -> CameraFi
     if not rows:
         raise InvalidInputError(f"path {path} holds no row of camera numbers.")
     table = np.array([_numbers(line, columns, path) for line, columns in rows])
+    lenses = [{"k1": k1, "k2": k2} for k1, k2 in table[:, 5:7].tolist()]
     dropped = [
-        check_distortion({"k1": k1, "k2": k2}, f"line {line} of {path}", max_distortion)
-        for (line, _), (k1, k2) in zip(rows, table[:, 5:7].tolist(), strict=True)
+        check_distortion(lens, f"line {line} of {path}", max_distortion)
+        for (line, _), lens in zip(rows, lenses, strict=True)
     ]
     log_dropped_distortion(max(dropped), path)
     w2c = np.tile(np.eye(4), (len(table), 1, 1))
     w2c[:, :3] = table[:, 7:].reshape(-1, 3, 4)
     Ks_norm = np.tile(np.eye(3), (len(table), 1, 1))
     Ks_norm[:, [0, 1, 0, 1], [0, 1, 2, 2]] = table[:, 1:5]
-    return CameraFile(Cameras.from_w2c(w2c, Ks_norm, _times(table[:, 0])))
+    cameras = Cameras.from_w2c(w2c, Ks_norm, _times(table[:, 0]))
+    return CameraFile(cameras, distortion=tuple(lenses))
 
 
 def write_realestate(cameras: Cameras, path: Path, *, source: str = "") -> None:

@@ -33,7 +33,9 @@ _DISTORTED_MODELS = {"OPENCV", "SIMPLE_RADIAL", "RADIAL"}
 _DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
 
 
-def read_transforms(content: Mapping[str, Any], path: Path, *, max_distortion: float) -> CameraFile:
+def read_transforms(
+    content: Mapping[str, Any], path: Path, *, max_distortion: float | None
+) -> CameraFile:
     """Read the frames in the file's order.
 
     Intrinsics may stand in the frame or at the top: ``fl_x``, ``fl_y``, ``cx``, ``cy``, ``w``,
@@ -44,7 +46,7 @@ def read_transforms(content: Mapping[str, Any], path: Path, *, max_distortion: f
     Args:
         content: the parsed file.
         path: of the file; pictures are looked up beside it.
-        max_distortion: larger distortion coefficients are refused.
+        max_distortion: larger distortion coefficients are refused; ``None`` lets any through.
 
     Raises:
         InvalidInputError: something is missing, or a camera is no pinhole; names the frame.
@@ -62,6 +64,7 @@ def read_transforms(content: Mapping[str, Any], path: Path, *, max_distortion: f
     names = [view.name for view in views]
     sizes = [view.size for view in views if view.size is not None]
     times = [view.time for view in views if view.time is not None]
+    points = content.get("ply_file_path")
     return CameraFile(
         Cameras(
             c2w,
@@ -70,6 +73,8 @@ def read_transforms(content: Mapping[str, Any], path: Path, *, max_distortion: f
         ),
         names=tuple(names) if all(names) else (),
         sizes=tuple(sizes) if len(sizes) == len(views) else (),
+        distortion=tuple(view.distortion for view in views),
+        points=path.parent / str(points) if points else None,
     )
 
 
