@@ -196,14 +196,14 @@ def _triangulated(
     cameras: Cameras,
     masks: Tensor | None,
     seed: int,
-    total: int,
+    iterations: int,
     progress: Progress | None,
 ) -> PointCloud:
     from .triangulate import triangulate_points
 
-    def waiting(step: int, of: int, preview: Tensor | None = None) -> bool | None:
+    def waiting(step: int, total: int, preview: Tensor | None = None) -> bool | None:
         # The bar is the fit's; this alone lets a user stop.
-        return None if progress is None else progress(0, total)
+        return None if progress is None else progress(0, iterations)
 
     return triangulate_points(images, cameras, masks=masks, seed=seed, progress=waiting)
 

@@ -350,7 +350,7 @@ def _unproject(
 def _neighbour_distances(points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
     """Root mean square distance to the three nearest other points, limited to common sizes."""
     if len(points) < 4:
-        spread = (points - points.mean(0)).norm(dim=-1).mean()
+        spread: Tensor = (points - points.mean(0)).norm(dim=-1).mean()
         return spread.clamp_min(1e-3).expand(len(points)).clone()
     spatial = require(
         "scipy.spatial", extra="lift", purpose="find the neighbours of points to start from"
