@@ -18,7 +18,7 @@ from ..genxd_core.errors import InvalidInputError, WeightsError
 from ..genxd_core.fitting import FitRecord
 from ..genxd_core.lifting.perceptual import PerceptualModel
 from ..genxd_core.lifting.point_cloud import PointCloud
-from ._types import CamerasSocket, FitSocket, PerceptualSocket, PointsSocket
+from ._types import CamerasSocket, DepthSocket, FitSocket, PerceptualSocket, PointsSocket
 
 __all__ = [
     "check_choice",
@@ -109,6 +109,7 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
         PointCloud,
         "points of GenXD Load Capture, if the capture has any, or of GenXD Triangulate Points",
     ),
+    DepthSocket.io_type: (Tensor, "depth, such as that of GenXD Render Splat"),
     io.Image.io_type: (Tensor, "pictures"),
     io.Mask.io_type: (Tensor, "a mask"),
     io.Latent.io_type: (dict, "a latent"),

@@ -19,7 +19,7 @@ from ..genxd_core.lifting.comparison import compare_views, describe_fit, views_t
 from ..genxd_core.lifting.fit import STARTS, FitStep, fit_gaussians
 from ..genxd_core.lifting.point_cloud import PointCloud
 from ..genxd_core.lifting.recipes import RECIPES, FitRecipe
-from ..genxd_core.lifting.upright import turn_upright
+from ..genxd_core.lifting.upright import turn_scene, upright_rotation
 from ..genxd_core.pictures import to_pil
 from ._checks import check_images, check_mask, checked, parse_colour
 from ._convert import image_to_views, mask_to_maps, views_to_image
@@ -90,7 +90,7 @@ class GenXDLiftTo3DGS(io.ComfyNode):
                     min=0,
                     max=1024,
                     tooltip="One view in so many is not fitted but compared with: the honest "
-                    "measure of the result. Typically 8; 0 = all are fitted, as in the paper.",
+                    "measure of the result. 8 is typical; 0 = all are fitted, as in the paper.",
                 ),
                 io.Combo.Input(
                     "up",
@@ -130,7 +130,7 @@ class GenXDLiftTo3DGS(io.ComfyNode):
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=True,
-                    tooltip="Of everything random; any number, typically 0. The same seed gives "
+                    tooltip="Of everything random; 0 is typical. The same seed gives "
                     "the same splat on one device.",
                 ),
                 io.Combo.Input(
@@ -219,12 +219,12 @@ class GenXDLiftTo3DGS(io.ComfyNode):
         views = image_to_views(images)
         colour = parse_colour(background, "background")
         masks = _masks(views, mask, plain_background, colour)
+        _check_depth(depth, views)
         settings = _settings(recipe, iterations, num_gaussians, lpips_weight)
         held_out = _held_out(len(views), hold_out_every)
-        # The diffusion model that made the views has done its work.
-        device = drawing_device(comfy.model_management.get_torch_device())
-        if device.type != "cpu":
-            comfy.model_management.unload_all_models()
+        # Before the fit, which would be lost if the cameras do not tell.
+        upright = upright_rotation(cameras, up=up)
+        device = _free_device()
         watch = _Watch(cls.hidden.unique_id, settings.iterations, when_interrupted == _USE)
         result = fit_gaussians(
             views,
@@ -246,13 +246,23 @@ class GenXDLiftTo3DGS(io.ComfyNode):
             result, views, cameras, views_to_compare(len(views), held_out), background=colour
         )
         report = describe_fit(result, num_views=len(views), held_out=held_out)
-        gaussians, turned = turn_upright(result.gaussians, cameras, up=up)
+        gaussians, turned = turn_scene(result.gaussians, cameras, upright)
         return io.NodeOutput(
             gaussians_to_splat(gaussians),
             turned,
             views_to_image(compared),
             json.dumps({"recipe": recipe, **report}, indent=2),
         )
+
+
+def _free_device() -> torch.device:
+    """The device that fits, with the memory that models held on it."""
+    device = drawing_device(comfy.model_management.get_torch_device())
+    if device.type != "cpu":
+        # The diffusion model that made the views has done its work.
+        comfy.model_management.unload_all_models()
+        comfy.model_management.soft_empty_cache()
+    return device
 
 
 def _settings(recipe: str, iterations: int, num_gaussians: int, lpips_weight: float) -> FitRecipe:
@@ -268,7 +278,13 @@ def _settings(recipe: str, iterations: int, num_gaussians: int, lpips_weight: fl
 
 
 def _held_out(num_views: int, every: int) -> list[int]:
-    return list(range(every // 2, num_views, every)) if every else []
+    held_out = list(range(every // 2, num_views, every)) if every else []
+    if held_out and num_views - len(held_out) < 2:
+        raise InvalidInputError(
+            f"hold_out_every is {every}, which leaves {num_views - len(held_out)} of {num_views} "
+            "views to fit; a scene needs at least 2. Give more views, or set it to 0."
+        )
+    return held_out
 
 
 def _masks(
@@ -290,7 +306,22 @@ def _masks(
         raise InvalidInputError(
             f"mask has 1 picture for {len(views)} images; give one mask for each."
         )
+    if (len(maps), *maps.shape[2:]) != (len(views), *views.shape[2:]):
+        (count, _, height, width), (num_views, _, *size) = maps.shape, views.shape
+        raise InvalidInputError(
+            f"mask is {width} x {height} pixels in {count} pictures, but images are {size[1]} x "
+            f"{size[0]} in {num_views}; give one mask of this size for each."
+        )
     return maps
+
+
+def _check_depth(depth: torch.Tensor | None, views: torch.Tensor) -> None:
+    expected = (len(views), 1, *views.shape[2:])
+    if depth is not None and tuple(depth.shape) != expected:
+        raise InvalidInputError(
+            f"depth has shape {tuple(depth.shape)}; expected {expected}, one map of the images' "
+            "size for each. Draw it with GenXD Render Splat at their size."
+        )
 
 
 class _Watch:
@@ -302,16 +333,17 @@ class _Watch:
 
     def progress(self, step: int, total: int, preview: torch.Tensor | None = None) -> bool:
         """Move the bar; `False` ends the fit."""
-        try:
-            comfy.model_management.throw_exception_if_processing_interrupted()
-        except comfy.model_management.InterruptProcessingException:
-            if not self._goes_on:
-                raise
-            return False
         shown = None
         if preview is not None and comfy.utils.PROGRESS_BAR_ENABLED:
             shown = ("JPEG", to_pil(preview), MAX_PREVIEW_RESOLUTION)
-        self._bar.update_absolute(step, total, shown)
+        try:
+            # The bar, which looks for an interruption too, does so a few times a second only.
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            self._bar.update_absolute(step, total, shown)
+        except comfy.model_management.InterruptProcessingException:
+            if not self._goes_on or step == 0:
+                raise
+            return False
         return True
 
     def on_step(self, step: FitStep) -> None:

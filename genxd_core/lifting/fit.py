@@ -137,18 +137,19 @@ def fit_gaussians(
         MissingDependencyError: "triangulate" without pycolmap, or a backend that is not installed.
     """
     settings = find_recipe(recipe)
-    inputs = check_fit_inputs(
-        images,
-        cameras,
-        masks=masks,
-        depths=depths,
-        background=background,
-        held_out=held_out,
-    )
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     drawn_by = choose_backend(backend, where)
     generator = torch.Generator().manual_seed(seed)
+    # What a caller's inference mode made has no gradients; inputs are copied outside of it.
     with torch.inference_mode(False), torch.enable_grad():
+        inputs = check_fit_inputs(
+            images,
+            cameras,
+            masks=masks,
+            depths=depths,
+            background=background,
+            held_out=held_out,
+        )
         loss = FitLoss(inputs, settings, perceptual, where)
         begin = _start(inputs, settings, start, points, generator, seed, progress)
         fit = _Fit(inputs, settings, begin, loss, drawn_by, where, generator)
@@ -177,7 +178,7 @@ def _start(
         raise InvalidInputError(f"start is {start!r}, but no {argument} came; give them.")
     count = min(recipe.num_gaussians, recipe.max_gaussians)
     if start == "masks" and masks is not None:
-        return from_masks(images, cameras, masks, count, generator)
+        return from_masks(images, cameras, masks, count, generator, inputs.training)
     if start == "depth" and depths is not None:
         return from_depths(images, cameras, depths, masks, count, generator)
     if start == "frusta":
@@ -195,14 +196,14 @@ def _triangulated(
     cameras: Cameras,
     masks: Tensor | None,
     seed: int,
-    total: int,
+    iterations: int,
     progress: Progress | None,
 ) -> PointCloud:
     from .triangulate import triangulate_points
 
-    def waiting(step: int, of: int, preview: Tensor | None = None) -> bool | None:
+    def waiting(step: int, total: int, preview: Tensor | None = None) -> bool | None:
         # The bar is the fit's; this alone lets a user stop.
-        return None if progress is None else progress(0, total)
+        return None if progress is None else progress(0, iterations)
 
     return triangulate_points(images, cameras, masks=masks, seed=seed, progress=waiting)
 

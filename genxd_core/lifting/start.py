@@ -3,6 +3,7 @@
 Dimension letters: v views, n points.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -65,6 +66,7 @@ def from_masks(
     masks: Float[Tensor, "v 1 h w"],
     count: int,
     generator: torch.Generator,
+    names: Sequence[int] | None = None,
 ) -> Start:
     """Points spread evenly in the visual hull: where every mask that could see them has the object.
 
@@ -74,11 +76,13 @@ def from_masks(
         masks: 1 = object.
         count: how many points.
         generator: on the CPU.
+        names: numbers of the views for messages, where these are some of many.
 
     Raises:
         InvalidInputError: masks are empty or full, have no common volume, or a camera stands in it.
     """
-    _check_masks(masks)
+    numbers = list(range(len(masks)) if names is None else names)
+    _check_masks(masks, numbers)
     centre, _ = meeting_point(cameras)
     # Nothing farther out than the cameras themselves is seen by all.
     reach = float((cameras.centres - centre).norm(dim=-1).max())
@@ -97,9 +101,9 @@ def from_masks(
     stands_inside = _in_all_masks(cameras.centres, cameras, masks, own=True)
     if bool(stands_inside.any()):
         raise InvalidInputError(
-            f"camera {int(stands_inside.nonzero()[0, 0])} stands inside of the object that the "
-            "masks outline; cameras must look at it from outside. Check the scale of the cameras, "
-            "and that 1 in the masks means object."
+            f"camera {numbers[int(stands_inside.nonzero()[0, 0])]} stands inside of the object "
+            "that the masks outline; cameras must look at it from outside. Check the scale of the "
+            "cameras, and that 1 in the masks means object."
         )
     kept, tried = [], 0
     num_kept = 0
@@ -249,7 +253,7 @@ def meeting_point(cameras: Cameras) -> tuple[Float[Tensor, "3"], float]:
     return point, float(depths.median())
 
 
-def _check_masks(masks: Tensor) -> None:
+def _check_masks(masks: Tensor, numbers: Sequence[int]) -> None:
     shares = (masks > _INSIDE).flatten(1).float().mean(1)
     if bool((shares == 0).all()):
         raise InvalidInputError(
@@ -263,8 +267,9 @@ def _check_masks(masks: Tensor) -> None:
         )
     if bool((shares == 0).any()):
         raise InvalidInputError(
-            f"mask {int((shares == 0).nonzero()[0, 0])} is empty while others are not: an object "
-            "that this camera does not see cannot be carved. Leave out that view, or all masks."
+            f"mask {numbers[int((shares == 0).nonzero()[0, 0])]} is empty while others are not: "
+            "an object that this camera does not see cannot be carved. Leave out that view, or "
+            "all masks."
         )
 
 
@@ -345,7 +350,7 @@ def _unproject(
 def _neighbour_distances(points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
     """Root mean square distance to the three nearest other points, limited to common sizes."""
     if len(points) < 4:
-        spread = (points - points.mean(0)).norm(dim=-1).mean()
+        spread: Tensor = (points - points.mean(0)).norm(dim=-1).mean()
         return spread.clamp_min(1e-3).expand(len(points)).clone()
     spatial = require(
         "scipy.spatial", extra="lift", purpose="find the neighbours of points to start from"

@@ -218,14 +218,19 @@ def _import_comfy(comfy_root: Path, base: Path, cpu: bool) -> tuple[ModuleType, 
 
 
 def _hook_progress(frontend: Frontend) -> None:
-    """Report progress bars and honour interrupts in them, as ComfyUI's server does."""
+    """Report progress bars and text, and honour interrupts in bars, as ComfyUI's server does."""
+    import server
     from comfy import model_management, utils
 
     def hook(value: int, total: int, preview: Any, node_id: str | None = None) -> None:
         model_management.throw_exception_if_processing_interrupted()
         frontend.send_sync("progress", {"value": value, "max": total, "node": node_id})
 
+    def tell(text: str, node_id: str, sid: str | None = None) -> None:
+        frontend.send_sync("progress_text", {"text": text, "node": node_id})
+
     utils.set_progress_bar_global_hook(hook)
+    server.PromptServer.instance.send_progress_text = tell
 
 
 def _module_of(file: Path) -> ModuleType:

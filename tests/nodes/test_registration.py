@@ -87,6 +87,15 @@ NODES: dict[str, tuple[str, list[str], list[str]]] = {
         ["splat", "cameras", "width", "height", "background"],
         ["IMAGE", "MASK", "GENXD_DEPTH", "IMAGE"],
     ),
+    "GenXD_LiftTo3DGS": (
+        "lifting",
+        [
+            *("images", "cameras", "recipe", "start", "plain_background", "background"),
+            *("hold_out_every", "up", "iterations", "num_gaussians", "lpips_weight", "seed"),
+            *("when_interrupted", "mask", "points", "depth", "perceptual"),
+        ],
+        ["SPLAT", "GENXD_CAMERAS", "IMAGE", "STRING"],
+    ),
     "GenXD_LoadPerceptualModel": ("lifting", ["perceptual_model"], ["GENXD_PERCEPTUAL"]),
 }
 GROUPS = {"load", "cameras", "conditioning", "sampling", "lifting", "curation", "evaluation"}
