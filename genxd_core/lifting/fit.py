@@ -89,10 +89,10 @@ def fit_gaussians(
     cameras: Cameras,
     *,
     recipe: str | FitRecipe = "single_view",
-    masks: Float[Tensor, "v 1 h w"] | None = None,
+    masks: Tensor | None = None,
     background: Sequence[float] = (1.0, 1.0, 1.0),
     points: PointCloud | None = None,
-    depths: Float[Tensor, "v 1 h w"] | None = None,
+    depths: Tensor | None = None,
     perceptual: PerceptualModel | Literal["gradient"] | None = None,
     start: str = "auto",
     held_out: Sequence[int] = (),
@@ -115,10 +115,10 @@ def fit_gaussians(
         recipe: "single_view" (2k iterations; photometric, LPIPS and mask losses) and "few_view"
             (10k; photometric, SSIM, LPIPS) are the paper's; "demo" takes minutes on a CPU, "test"
             seconds. Or settings of your own, best made with ``dataclasses.replace`` from `RECIPES`.
-        masks: 1 = object. `masks_from_background` makes them.
+        masks: (V, 1, H, W), 1 = object. `masks_from_background` makes them.
         background: colour that the images are over, red, green and blue.
         points: to start from.
-        depths: z-depth in scene units to start from, 0 where unknown.
+        depths: (V, 1, H, W) z-depth in scene units to start from, 0 where unknown.
         perceptual: for recipes with LPIPS, a model of `load_perceptual`, or "gradient", which
             compares gradients at several scales instead and needs no weights.
         start: "auto" takes points, else depth, else masks, else the recipe's own; or one of

@@ -1,0 +1,158 @@
+"""Views to Gaussians: how good, from which starts, and what is refused."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from genxd_core import RECIPES, Cameras, InvalidInputError, PointCloud, fit_gaussians
+from genxd_core.lifting.start import from_depths, from_frusta, from_masks
+from genxd_core.synthetic import HELD_OUT, ObjectViews, make_object_views
+from tests.support import seeded
+
+SHORT = replace(RECIPES["test"], iterations=30, num_gaussians=300)
+
+
+@pytest.fixture(scope="module")
+def views() -> ObjectViews:
+    return make_object_views(HELD_OUT + 1, size=64)
+
+
+@pytest.fixture(scope="module")
+def few() -> ObjectViews:
+    return make_object_views(HELD_OUT + 2, size=32, num_training=6, num_held_out=2)
+
+
+def fit(views: ObjectViews, **options: Any) -> Any:
+    given = {"recipe": SHORT, "masks": views.masks, "held_out": views.held_out, **options}
+    return fit_gaussians(views.images, views.cameras, **given)
+
+
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_the_test_recipe_reaches_25_db_on_views_it_never_saw(views, backend):
+    result = fit(views, recipe="test", backend=backend)
+
+    assert result.metrics["held_out_psnr"] > 25
+    assert result.metrics["held_out_psnr"] > _psnr_of_nothing(views) + 10
+    assert len(result.history) == 200
+    assert result.start == "masks"
+
+
+def _psnr_of_nothing(views: ObjectViews) -> float:
+    truth = views.images[views.held_out]
+    return float(-10 * (1 - truth).square().mean((1, 2, 3)).log10().mean())
+
+
+def test_a_seed_gives_the_same_gaussians(few):
+    first, again, other = fit(few), fit(few), fit(few, seed=1)
+
+    assert torch.equal(first.gaussians.means, again.gaussians.means)
+    assert torch.equal(first.gaussians.sh, again.gaussians.sh)
+    assert not torch.equal(first.gaussians.means, other.gaussians.means)
+
+
+@pytest.mark.parametrize("start", ["masks", "points", "depth", "frusta"])
+def test_the_loss_falls_from_every_start(few, start):
+    cloud = PointCloud(0.5 * torch.randn(200, 3, generator=seeded(0)))
+    masks = few.masks if start == "masks" else None
+
+    result = fit(few, start=start, points=cloud, depths=few.depths, masks=masks)
+
+    losses = [step.loss for step in result.history]
+    assert sum(losses[-6:]) < 0.8 * sum(losses[:6])
+    assert result.start == {"frusta": "frusta"}.get(start, start)
+
+
+def test_densification_adds_up_to_the_limit(few):
+    demo = RECIPES["demo"]
+    recipe = replace(demo, iterations=260, num_gaussians=200, max_gaussians=400)
+
+    result = fit(few, recipe=recipe)
+
+    assert 200 < result.metrics["num_gaussians"] <= 400
+
+
+def test_stopping_keeps_what_is_there(few):
+    result = fit(few, progress=lambda step, total, preview=None: step < 12)
+
+    assert result.cancelled
+    assert result.metrics["iterations"] == 12
+    assert len(result.gaussians) == 300
+
+
+def test_previews_and_steps_are_reported(few):
+    seen: list[Tensor] = []
+    steps: list[int] = []
+
+    def progress(step: int, total: int, preview: Tensor | None = None) -> None:
+        assert total == 30
+        if preview is not None:
+            seen.append(preview)
+
+    fit(few, progress=progress, on_step=lambda step: steps.append(step.iteration))
+
+    assert steps == list(range(1, 31))
+    assert seen[0].shape == (3, 32, 32)
+
+
+def test_it_works_in_inference_mode(few):
+    with torch.inference_mode():
+        result = fit(few)
+    assert result.history[-1].loss < result.history[0].loss
+
+
+def test_starts_lie_where_the_objects_are(views):
+    generator = seeded(0)
+    training = slice(views.num_training)
+    cameras = views.cameras[training]
+    hull = from_masks(views.images[training], cameras, views.masks[training], 500, generator)
+    depth = from_depths(
+        views.images[training], cameras, views.depths[training], None, 500, generator
+    )
+    spread = from_frusta(views.images[training], cameras, 500, generator)
+
+    assert hull.means.norm(dim=-1).max() < 1.1
+    assert depth.means.norm(dim=-1).max() < 1.1
+    assert len(hull) == len(depth) == len(spread) == 500
+
+
+def _away(cameras: Cameras) -> Cameras:
+    """Each camera turned about its own y axis, to look outward."""
+    turned = cameras.c2w.clone()
+    turned[:, :3, 0] *= -1
+    turned[:, :3, 2] *= -1
+    return Cameras(turned, cameras.Ks_norm)
+
+
+def _back_to_back(views: ObjectViews) -> dict[str, Any]:
+    pair = [0, 3]
+    return {"images": views.images[pair], "cameras": _away(views.cameras[pair]), "masks": None}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: {"images": v.images[:3]}, "3 pictures for 8 cameras"),
+        (lambda v: {"images": v.images[:1], "cameras": v.cameras[:1], "masks": None}, "at least 2"),
+        (lambda v: {"images": v.images * float("nan")}, "of view 0 holds NaN"),
+        (lambda v: {"masks": torch.zeros_like(v.masks)}, "masks are all empty"),
+        (lambda v: {"masks": torch.ones_like(v.masks)}, "masks are all full"),
+        (lambda v: _back_to_back(v), "cameras do not overlap"),
+        (lambda v: {"cameras": _away(v.cameras)}, "no common volume"),
+        (lambda v: {"masks": v.masks[:, :, :5]}, "expected \\(8, 1, 32, 32\\)"),
+        (lambda v: {"recipe": "quick"}, "recipe is 'quick'"),
+        (lambda v: {"recipe": "single_view"}, "perceptual is missing"),
+        (lambda v: {"start": "points"}, "no points came"),
+        (lambda v: {"start": "middle"}, "start is 'middle'"),
+        (lambda v: {"background": (2, 0, 0)}, "background is"),
+        (lambda v: {"held_out": [9]}, "held_out names view 9"),
+        (lambda v: {"held_out": range(7)}, "1 of 8 views are left"),
+    ],
+)
+def test_bad_input_is_named(few, change, message):
+    given = {"images": few.images, "cameras": few.cameras, "masks": few.masks, "recipe": SHORT}
+    given |= change(few)
+    with pytest.raises(InvalidInputError, match=message):
+        fit_gaussians(given.pop("images"), given.pop("cameras"), **given)
