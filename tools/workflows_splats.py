@@ -121,11 +121,11 @@ def image_to_splat() -> Workflow:
     file = _scene(flow, scene, lifted, (1024, 1024))
     saved = {"model_3d": file, "filename_prefix": "genxd/scene"}
     flow.add(scene, "SaveGaussianSplat", saved, title="Scene", collapsed=True)
-    spin = flow.group("6  Spin", 3, colour="purple")
+    spin = flow.group("6  Spin", 4, colour="purple")
     there = {"cameras": lifted["cameras"], "edit": "loop"}
-    back = flow.add(spin, "GenXD_EditCameras", there, title="There and back", collapsed=True)
-    drawn = _shown_along(flow, spin, lifted["splat"], back["cameras"], _DRAWN, collapsed=True)
-    video = add_video(flow, spin, drawn, _SHOWN_FPS, collapsed=True)
+    back = flow.add(spin, "GenXD_EditCameras", there, title="There and back", width=400)
+    drawn = _shown_along(flow, spin, lifted["splat"], back["cameras"], _DRAWN, width=400)
+    video = add_video(flow, spin, drawn, _SHOWN_FPS, width=400)
     save_video(flow, spin, video, "genxd/06_spin", "Spin", width=400)
     return flow
 
@@ -168,13 +168,15 @@ def few_views_to_splat() -> Workflow:
     places = flow.add(middle, "GenXD_EditCameras", joined, title="All 39 cameras", **at)["cameras"]
     lift = flow.group("4  Lift", 3)
     given = {"images": fit["images"], "cameras": fit["cameras"]}
-    three = _lift(flow, lift, given | {"hold_out_every": 0}, title="The three pictures alone")
+    three = _lift(
+        flow, lift, given | {"hold_out_every": 0}, title="The three pictures alone", width=280
+    )
     given = {"images": views, "cameras": places}
-    every = _lift(flow, lift, given, title="Together with the generated views")
+    every = _lift(flow, lift, given, title="Together with the generated views", width=280)
     results = flow.group("5  Side by side", 4, colour="purple")
     cut = {"cameras": every["cameras"], "edit": "slice", "edit.first": 3}
     cut["edit.count"] = _FITTED_VIEWS
-    cut_path = flow.add(results, "GenXD_EditCameras", cut, title="The path alone", width=400)
+    cut_path = flow.add(results, "GenXD_EditCameras", cut, title="The path alone", width=360)
     sides = [
         _labelled(flow, results, splat, cut_path["cameras"], label)
         for splat, label in (
@@ -185,12 +187,12 @@ def few_views_to_splat() -> Workflow:
     pair = {"image1": sides[0], "image2": sides[1], "spacing_width": 4}
     beside = flow.add(results, "ImageStitch", pair, title="Side by side", collapsed=True)["IMAGE"]
     video = add_video(flow, results, beside, 8.0, collapsed=True)
-    save_video(flow, results, video, "genxd/07_side_by_side", width=400)
+    save_video(flow, results, video, "genxd/07_side_by_side", width=360)
     return flow
 
 
 def _labelled(flow: Workflow, group: Group, splat: Link, cameras: Link, label: str) -> Link:
-    drawn = _shown_along(flow, group, splat, cameras, 384, title=label, width=400)
+    drawn = _shown_along(flow, group, splat, cameras, 384, title=label, width=360)
     text = {"images": drawn, "text": label, "font_size": 7.0}
     return flow.add(group, "TextOverlay", text, title="Label", collapsed=True)["images"]
 
