@@ -77,7 +77,7 @@ def _shown_along(
     flow: Workflow, group: Group, splat: Link, cameras: Link, pixels: int, **options: Any
 ) -> Link:
     drawn = {"splat": splat, "cameras": cameras, "width": pixels}
-    return flow.add(group, "GenXD_RenderSplat", drawn, **options)["images"]
+    return flow.add(group, "GenXD_RenderSplat", drawn, room=170, **options)["images"]
 
 
 def image_to_splat() -> Workflow:
@@ -192,7 +192,7 @@ def few_views_to_splat() -> Workflow:
 
 
 def _labelled(flow: Workflow, group: Group, splat: Link, cameras: Link, label: str) -> Link:
-    drawn = _shown_along(flow, group, splat, cameras, 384, title=label, width=360)
+    drawn = _shown_along(flow, group, splat, cameras, 384, title=label, collapsed=True)
     text = {"images": drawn, "text": label, "font_size": 7.0}
     return flow.add(group, "TextOverlay", text, title="Label", collapsed=True)["images"]
 
