@@ -1,6 +1,6 @@
 """Paths that show a scene from the sides it was seen from: for videos of a fit.
 
-Dimension letters: v views.
+Dimension letters: v given views, n views of the path.
 """
 
 import math
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..cameras.cameras import Cameras
 from ..cameras.conventions import splat_world_rotation
+from ..cameras.rotations import look_inward
 from ..cameras.trajectories import DEFAULT_FOCAL_NORM, orbit, sway
 from ..errors import InvalidInputError
 from .gaussians import Gaussians
@@ -20,12 +21,13 @@ from .start import meeting_point
 __all__ = ["spin_around", "spin_cameras"]
 
 _SPLAT_UP = (0.0, -1.0, 0.0)
-_NEAREST = 0.05  # reaches of the path; nearer, the axes meet in the cameras themselves
 _FARTHEST = 30.0  # reaches of the path; farther, the optical axes count as parallel
-_AHEAD = 10.0  # reaches of the path, to what cameras with parallel axes look at
+_NEAREST = 0.25  # of the median depth; nearer to some cameras, it is not what all of them look at
+_ONE_IN_TEN = 0.1  # cameras may look elsewhere
+_ODD = 3.0  # median distances from the middle; cameras farther out are badly registered
+_AHEAD = 10.0  # reaches of the path, to where cameras look that look at no point
 _ALIKE = 0.5  # length of the mean direction, below which the cameras look in all directions
 _WIDEST_GAP_DEG = 150.0  # without cameras, that an orbit still crosses
-_LEAST_SWAY_DEG = 5.0  # to each side
 _SPIN_ELEVATION_DEG = 15.0
 _SEEN = 0.1  # opacity of Gaussians that say where the scene is
 _MOST_OF_THEM = 0.95  # for which the picture has to have room
@@ -35,12 +37,13 @@ _MARGIN = 1.15
 def spin_cameras(
     cameras: Cameras, num_views: int, *, up: Sequence[float] | Tensor = _SPLAT_UP
 ) -> Cameras:
-    """A path around what cameras look at, at their mean height and distance; it loops.
+    """A path that shows what cameras saw, from where they saw it; it loops.
 
-    An orbit that begins at the first camera's side, where the cameras stand all around. Where they
-    leave more than 150 degrees out, nobody knows what is seen from there: a sway through the
-    directions that they have, and at least 5 degrees to both sides. Cameras that look in all
-    directions from within give a look around from their middle.
+    Where the cameras look at one point from all around: an orbit about it at their mean height and
+    distance, beginning at the first camera's side. Where they leave more than 150 degrees out,
+    nobody knows what is seen from there: a sway through the directions that they have. Where they
+    look at no common point, as along a street: to and fro between them, looking where they look on
+    average. Cameras that look in all directions from within give a look around from their middle.
 
     Args:
         cameras: of a scene; at least two places.
@@ -53,29 +56,30 @@ def spin_cameras(
     Raises:
         InvalidInputError: all cameras stand in one place, or ``num_views`` is not positive.
     """
-    given = cameras.to("cpu", torch.float64)
+    given = _typical(cameras.to("cpu", torch.float64))
     centres, axes = given.centres, given.c2w[:, :3, 2]
-    middle = centres.mean(0)
+    middle, ahead = centres.mean(0), axes.mean(0)
     reach = float((centres - middle).norm(dim=-1).max())
     if reach <= 1e-6 * max(float(centres.abs().max()), 1e-9):
         raise InvalidInputError(
             f"cameras: all {len(cameras)} stand in one place, so nothing tells how far away the "
             "scene is; give cameras in different places."
         )
-    target, distance = meeting_point(given)
-    ahead = axes.mean(0)
-    looks_around = False
-    if not _NEAREST * reach < distance < _FARTHEST * reach:
-        looks_around = float(ahead.norm()) < _ALIKE
+    target, is_seen = _common_point(given, reach)
+    first = centres[0] - target
+    if not is_seen:
+        alike = float(ahead.norm()) >= _ALIKE
         target = middle + _AHEAD * reach * torch.nn.functional.normalize(ahead, dim=0)
-    to_path = _to_world_of_paths(centres[0] - target, given.c2w[0, :3, 1], up)
-    if looks_around:
-        path = orbit(num_views)
-        c2w = path.c2w.double()
+        first = middle - target if alike else -axes[0]
+    to_path = _to_world_of_paths(first, given.c2w[0, :3, 1], up)
+    if is_seen:
+        c2w = _around(num_views, (centres - target) @ to_path.T)
+    elif alike:
+        c2w = _to_and_fro(num_views, (centres - target) @ to_path.T)
+    else:
+        target, c2w = middle, orbit(num_views).c2w.double()
         c2w[:, :3, 3] = 0
-        return _placed(c2w, to_path, middle, given.Ks_norm)
-    path = _around(num_views, (centres - target) @ to_path.T)
-    return _placed(path.c2w.double(), to_path, target, given.Ks_norm)
+    return _placed(c2w, to_path, target, given.Ks_norm)
 
 
 def spin_around(gaussians: Gaussians, num_views: int, *, aspect: float = 1.0) -> Cameras:
@@ -100,6 +104,20 @@ def spin_around(gaussians: Gaussians, num_views: int, *, aspect: float = 1.0) ->
     return _placed(path.c2w.double(), splat_world_rotation().T, target, path.Ks_norm.double())
 
 
+def _typical(cameras: Cameras) -> Cameras:
+    """Those that stand where most of them stand."""
+    distances = (cameras.centres - cameras.centres.median(0).values).norm(dim=-1)
+    return cameras[distances <= _ODD * distances.median()]
+
+
+def _common_point(cameras: Cameras, reach: float) -> tuple[Float[Tensor, "3"], bool]:
+    """Where the optical axes meet, and whether that is something that all of them look at."""
+    point, distance = meeting_point(cameras)
+    depths = ((point - cameras.centres) * cameras.c2w[:, :3, 2]).sum(-1)
+    nearest = float(depths.quantile(_ONE_IN_TEN))
+    return point, 0 < _NEAREST * distance < nearest and distance < _FARTHEST * reach
+
+
 def _to_world_of_paths(
     offset: Float[Tensor, "3"], down: Float[Tensor, "3"], up: Sequence[float] | Tensor
 ) -> Float[Tensor, "3 3"]:
@@ -112,7 +130,7 @@ def _to_world_of_paths(
     return rotation
 
 
-def _around(num_views: int, offsets: Float[Tensor, "v 3"]) -> Cameras:
+def _around(num_views: int, offsets: Float[Tensor, "v 3"]) -> Float[Tensor, "n 4 4"]:
     """The path about the origin of a world with +Z up, for cameras at such places."""
     flat = float(offsets[:, :2].norm(dim=-1).mean())
     height = float(offsets[:, 2].mean())
@@ -121,31 +139,48 @@ def _around(num_views: int, offsets: Float[Tensor, "v 3"]) -> Cameras:
     gaps = torch.cat([azimuths[1:], azimuths[:1] + 360]) - azimuths
     widest = int(gaps.argmax())
     if float(gaps[widest]) <= _WIDEST_GAP_DEG:
-        return orbit(num_views, elevation_deg=elevation_deg, radius=radius)
+        return orbit(num_views, elevation_deg=elevation_deg, radius=radius).c2w.double()
     first = float(azimuths[(widest + 1) % len(azimuths)])
     # The first camera is at azimuth 0, and the range runs through it.
     first = first - 360 if first > 1e-6 else first
     last = first + 360 - float(gaps[widest])
-    limits = (min(first, -_LEAST_SWAY_DEG), max(last, _LEAST_SWAY_DEG))
-    swayed = sway(num_views, azimuth_range_deg=limits, radius=radius)
-    return _raised(swayed, elevation_deg)
+    swayed = sway(num_views, azimuth_range_deg=(min(first, 0.0), max(last, 0.0)))
+    return _raised(swayed.c2w.double(), elevation_deg, radius)
 
 
-def _raised(level: Cameras, elevation_deg: float) -> Cameras:
-    """A level path about the origin at an elevation: each camera turned in its own vertical."""
-    lift = math.radians(elevation_deg)
-    c2w = level.c2w.double()
-    right, ahead = c2w[:, :3, 0], c2w[:, :3, 2]
-    upward = ahead.new_tensor([0.0, 0.0, 1.0])
-    radius = c2w[:, :3, 3].norm(dim=-1, keepdim=True)
-    tilted = math.cos(lift) * ahead - math.sin(lift) * upward
-    c2w[:, :3, 2], c2w[:, :3, 3] = tilted, -radius * tilted
-    c2w[:, :3, 1] = torch.linalg.cross(tilted, right)
-    return Cameras(c2w, level.Ks_norm.double())
+def _raised(
+    level: Float[Tensor, "n 4 4"], elevation_deg: float, radius: float
+) -> Float[Tensor, "n 4 4"]:
+    """A level path about the origin at an elevation and a radius, in the same directions."""
+    outward = -level[:, :3, 2]
+    azimuths = torch.atan2(outward[:, 0], outward[:, 1])
+    elevations = torch.full_like(azimuths, math.radians(elevation_deg))
+    places, rotations = look_inward(azimuths, elevations)
+    c2w = level.clone()
+    c2w[:, :3, :3], c2w[:, :3, 3] = rotations, radius * places
+    return c2w
+
+
+def _to_and_fro(num_views: int, offsets: Float[Tensor, "v 3"]) -> Float[Tensor, "n 4 4"]:
+    """Along the cameras' longest extent and back, looking at the origin."""
+    middle = offsets.mean(0)
+    along = torch.linalg.eigh((offsets - middle).T @ (offsets - middle)).eigenvectors[:, -1]
+    places = (offsets - middle) @ along
+    low, high = float(places.min()), float(places.max())
+    phase = torch.arange(num_views, dtype=torch.float64) * (2 * math.pi / num_views)
+    swing = (low + high) / 2 + (high - low) / 2 * torch.sin(phase)
+    positions = middle + swing[:, None] * along
+    radii = positions.norm(dim=-1)
+    azimuths = torch.atan2(positions[:, 0], positions[:, 1])
+    elevations = torch.asin((positions[:, 2] / radii).clamp(-1, 1))
+    c2w = torch.eye(4, dtype=torch.float64).repeat(num_views, 1, 1)
+    c2w[:, :3, :3] = look_inward(azimuths, elevations)[1]
+    c2w[:, :3, 3] = positions
+    return c2w
 
 
 def _placed(
-    c2w: Float[Tensor, "v 4 4"],
+    c2w: Float[Tensor, "n 4 4"],
     to_path: Float[Tensor, "3 3"],
     target: Float[Tensor, "3"],
     Ks_norm: Float[Tensor, "k 3 3"],
