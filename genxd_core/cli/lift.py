@@ -59,7 +59,7 @@ class Lift:
             weights.
         hold_out_every: one view in so many is compared with and not fitted; 0 fits all.
         up: what is up in the cameras' world: from-cameras as they were held, +Z for paths made
-            here, -Y (write --up=-Y) for one that is upright already, keep to turn nothing.
+            here, -Y for one that is upright already, keep to turn nothing.
         iterations: by default the recipe's.
         num_gaussians: to start with, where the start can choose; by default the recipe's.
         sh_degree: 0 to 3, how colours change with the direction; by default the recipe's.
@@ -192,6 +192,11 @@ class Lift:
         with progress_bar("reading", unit="picture") as progress:
             capture = load_capture(
                 self.cameras, self.images, max_side=self.max_side, progress=progress
+            )
+        if len(capture.images) < 2:
+            raise InvalidInputError(
+                f"cameras {self.cameras} has 1 view; a scene needs at least 2 from different "
+                "places, and typically 20 or more. Generate views along a path first."
             )
         height, width = capture.images.shape[2:]
         print(f"{len(capture.images)} pictures of {width} x {height} pixels")

@@ -182,5 +182,7 @@ def adjusted_recipe(
         settings = replace(settings, sh_degree=sh_degree)
     if lpips is not None:
         settings = replace(settings, lpips=lpips)
-    every = settings.iterations // (settings.sh_degree + 1)
-    return replace(settings, sh_every=max(1, min(settings.sh_every, every)))
+    if settings.sh_degree:
+        every = max(1, settings.iterations // (settings.sh_degree + 1))
+        settings = replace(settings, sh_every=min(settings.sh_every, every))
+    return settings
