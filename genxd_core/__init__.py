@@ -30,6 +30,7 @@ _PUBLIC = {
     "cameras.conventions": ["normalise_scale", "path_scale", "scale_cameras"],
     "cameras.io": ["load_cameras", "save_cameras"],
     "cameras.preview": ["draw_camera_path"],
+    "capture_masks": ["load_capture_masks"],
     "captures": ["Capture", "load_capture"],
     "fitting": [
         "FitRecord",
@@ -55,6 +56,7 @@ _PUBLIC = {
     "lifting.point_files": ["load_points"],
     "lifting.rasterize": ["Rendering", "rasterize"],
     "lifting.render_views": ["depth_picture", "picture_size", "render_views"],
+    "lifting.spin": ["spin_around", "spin_cameras"],
     "lifting.upright": ["turn_scene", "turn_upright", "upright_rotation"],
     "lifting.triangulate": ["triangulate_points"],
     "pipeline": ["GenXDOutput", "GenXDPipeline"],

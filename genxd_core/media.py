@@ -191,7 +191,11 @@ def load_video(path: str | Path, *, max_frames: int | None = None) -> Float[Tens
 
 
 def contact_sheet(
-    frames: Shaped[Tensor, "..."], *, columns: int | None = None, given: Sequence[int] = ()
+    frames: Shaped[Tensor, "..."],
+    *,
+    columns: int | None = None,
+    given: Sequence[int] = (),
+    captions: Sequence[str] = (),
 ) -> Float[Tensor, "3 H W"]:
     """All frames on one page, numbered, row by row.
 
@@ -199,9 +203,11 @@ def contact_sheet(
         frames: (V, 3, H, W) in [0, 1].
         columns: frames in a row; by default what makes the page about twice as wide as high.
         given: the views whose pictures were given; their number is red and says so.
+        captions: one for each frame, in place of its number.
 
     Raises:
-        InvalidInputError: ``frames`` is no set of pictures, or there is no column.
+        InvalidInputError: ``frames`` is no set of pictures, there is no column, or not one caption
+            for each frame.
     """
     check_pictures(frames, "frames")
     count, _, height, width = frames.shape
@@ -209,6 +215,10 @@ def contact_sheet(
         columns = _columns(count, height / width)
     if columns < 1:
         raise InvalidInputError(f"columns is {columns}; expected at least 1.")
+    if captions and len(captions) != count:
+        raise InvalidInputError(
+            f"captions has {len(captions)} entries for {count} frames; give one for each, or none."
+        )
     columns = min(columns, count)
     rows = math.ceil(count / columns)
     text = max(10, min(height, width) // 12)
@@ -224,7 +234,8 @@ def contact_sheet(
         left, top = gap + column * (width + gap), gap + row * (height + caption + gap)
         page.paste(to_pil(frame), (left, top))
         is_given = number in given
-        words = f"{number} given" if is_given else str(number)
+        words = captions[number] if captions else str(number)
+        words = f"{words} given" if is_given else words
         middle = (left + width / 2, top + height + caption / 2)
         draw.text(middle, words, _MARKED_INK if is_given else _CAPTION_INK, font, anchor="mm")
     return from_pil(page)[0]

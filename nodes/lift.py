@@ -1,7 +1,6 @@
 """Views to 3D Gaussians."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import comfy.model_management
@@ -15,10 +14,15 @@ from ..genxd_core.cameras.cameras import Cameras
 from ..genxd_core.errors import InvalidInputError
 from ..genxd_core.lifting.backends import drawing_device
 from ..genxd_core.lifting.background_masks import masks_from_background
-from ..genxd_core.lifting.comparison import compare_views, describe_fit, views_to_compare
+from ..genxd_core.lifting.comparison import (
+    compare_views,
+    describe_fit,
+    held_out_views,
+    views_to_compare,
+)
 from ..genxd_core.lifting.fit import STARTS, FitStep, fit_gaussians
 from ..genxd_core.lifting.point_cloud import PointCloud
-from ..genxd_core.lifting.recipes import RECIPES, FitRecipe
+from ..genxd_core.lifting.recipes import RECIPES, adjusted_recipe
 from ..genxd_core.lifting.upright import turn_scene, upright_rotation
 from ..genxd_core.pictures import to_pil
 from ._checks import check_images, check_mask, checked, parse_colour
@@ -220,8 +224,13 @@ class GenXDLiftTo3DGS(io.ComfyNode):
         colour = parse_colour(background, "background")
         masks = _masks(views, mask, plain_background, colour)
         _check_depth(depth, views)
-        settings = _settings(recipe, iterations, num_gaussians, lpips_weight)
-        held_out = _held_out(len(views), hold_out_every)
+        settings = adjusted_recipe(
+            recipe,
+            iterations=iterations or None,
+            num_gaussians=num_gaussians or None,
+            lpips=lpips_weight if lpips_weight >= 0 else None,
+        )
+        held_out = held_out_views(len(views), hold_out_every)
         # Before the fit, which would be lost if the cameras do not tell.
         upright = upright_rotation(cameras, up=up)
         device = _free_device()
@@ -263,28 +272,6 @@ def _free_device() -> torch.device:
         comfy.model_management.unload_all_models()
         comfy.model_management.soft_empty_cache()
     return device
-
-
-def _settings(recipe: str, iterations: int, num_gaussians: int, lpips_weight: float) -> FitRecipe:
-    settings = RECIPES[recipe]
-    if iterations:
-        settings = replace(settings, iterations=iterations)
-    if num_gaussians:
-        most = max(settings.max_gaussians, num_gaussians)
-        settings = replace(settings, num_gaussians=num_gaussians, max_gaussians=most)
-    if lpips_weight >= 0:
-        settings = replace(settings, lpips=lpips_weight)
-    return settings
-
-
-def _held_out(num_views: int, every: int) -> list[int]:
-    held_out = list(range(every // 2, num_views, every)) if every else []
-    if held_out and num_views - len(held_out) < 2:
-        raise InvalidInputError(
-            f"hold_out_every is {every}, which leaves {num_views - len(held_out)} of {num_views} "
-            "views to fit; a scene needs at least 2. Give more views, or set it to 0."
-        )
-    return held_out
 
 
 def _masks(

@@ -1,4 +1,4 @@
-"""The command line: generate, doctor, download."""
+"""The command line: generate, lift, render, doctor, download."""
 
 from .program import main
 

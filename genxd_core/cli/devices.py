@@ -4,7 +4,7 @@ import torch
 
 from ..pipeline_inputs import check_device
 
-__all__ = ["DTYPES", "choose_device", "choose_dtype"]
+__all__ = ["DTYPES", "choose_device", "choose_drawing_device", "choose_dtype"]
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -20,6 +20,18 @@ def choose_device(name: str) -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def choose_drawing_device(name: str) -> torch.device:
+    """The device of a name; ``auto`` is where Gaussians are drawn fastest.
+
+    Raises:
+        InvalidInputError: this machine does not have it.
+    """
+    from ..lifting.backends import drawing_device
+
+    device = choose_device(name)
+    return drawing_device(device) if name == "auto" else device
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:

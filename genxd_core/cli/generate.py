@@ -1,15 +1,15 @@
 """``genxd generate``: pictures and a camera path to frames, a video and camera files."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import InvalidInputError
-from .output_folder import RECORD, check_output_folder, output_folder
+from .output_folder import check_output_folder, output_folder
 from .path_options import PathName, make_path
 from .progress_bar import progress_bar
+from .record import write_record
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Generate"]
 
+_RECORD = "generation.json"
 _USUAL_MOTION_STRENGTH = 0.5  # as in the released call and in the node
 _LARGEST_DEFAULT_SIDE = 256  # of the released command
 _PATH_OPTIONS = (
@@ -130,7 +131,7 @@ class Generate:
         from ..media import check_fps
         from ..optional import require
 
-        check_output_folder(self.out, force=self.force)
+        check_output_folder(self.out, record=_RECORD, force=self.force)
         if self.save_video:
             check_fps(self.fps)
             require(
@@ -146,9 +147,9 @@ class Generate:
         cameras = self._cameras(records, size)
         indices = self._indices()
         output = self._sample(pipe, fitted, indices, cameras, size)
-        with output_folder(self.out, force=self.force) as folder:
+        with output_folder(self.out, record=_RECORD, force=self.force) as folder:
             self._write(folder, output, cameras, indices)
-            self._record(folder / RECORD, pipe, size)
+            write_record(folder / _RECORD, self, {"chosen": _chosen(pipe, size)})
         print(f"{len(output.frames)} frames and {self._kinds()} are in {self.out}")
         return 0
 
@@ -332,24 +333,6 @@ class Generate:
         if self.save_video:
             save_video(frames, folder / "video.mp4", fps=self.fps)
 
-    def _record(self, file: Path, pipe: "GenXDPipeline", size: tuple[int, int]) -> None:
-        """What made the results: every option, and what was chosen where none was given."""
-        import torch
-
-        from .. import __version__
-
-        options = {field.name: getattr(self, field.name) for field in fields(self)}
-        record = {
-            "versions": {"genxd": __version__, "torch": torch.__version__},
-            "options": {k: _plain(v) for k, v in options.items() if v is not None},
-            "chosen": {
-                "size": [size[1], size[0]],
-                "device": str(pipe.device),
-                "dtype": str(pipe.dtype).removeprefix("torch."),
-            },
-        }
-        file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-
     def _kinds(self) -> str:
         video = "a video, " if self.save_video else ""
         return f"{video}a contact sheet, cameras.json, transforms.json and a picture of the path"
@@ -371,7 +354,7 @@ def _refuse_stretched(cameras: "Cameras", size: tuple[int, int], cameras_of: str
         )
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(one) for one in value]
-    return value.as_posix() if isinstance(value, Path) else value
+def _chosen(pipe: "GenXDPipeline", size: tuple[int, int]) -> dict[str, Any]:
+    """What was chosen where no option said it."""
+    dtype = str(pipe.dtype).removeprefix("torch.")
+    return {"size": [size[1], size[0]], "device": str(pipe.device), "dtype": dtype}

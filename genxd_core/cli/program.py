@@ -18,11 +18,15 @@ from ..optional import require
 from .doctor import Doctor
 from .download import Download
 from .generate import Generate
+from .lift import Lift
+from .render import Render
 
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS: dict[str, type["Command"]] = {
     "generate": Generate,
+    "lift": Lift,
+    "render": Render,
     "doctor": Doctor,
     "download": Download,
 }
@@ -80,7 +84,8 @@ def _parse(arguments: Sequence[str] | None) -> Callable[[], int]:
     command: Command = tyro.extras.subcommand_cli_from_dict(
         COMMANDS,
         prog="genxd",
-        description="Pictures and a camera path to new views (3D) or camera-controlled video (4D).",
+        description="Pictures and a camera path to new views (3D) or camera-controlled video (4D), "
+        "and views to Gaussian splats.",
         args=None if arguments is None else list(arguments),
         config=(tyro.conf.PositionalRequiredArgs, tyro.conf.OmitArgPrefixes),
     )

@@ -8,13 +8,31 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..cameras.cameras import Cameras
+from ..errors import InvalidInputError
 from .fit import FitResult
 from .render_views import render_views
 
-__all__ = ["compare_views", "describe_fit", "views_to_compare"]
+__all__ = ["compare_views", "describe_fit", "held_out_views", "views_to_compare"]
 
 _MOST_COMPARED = 8
 _DIFFERENCE_GAIN = 3.0
+
+
+def held_out_views(num_views: int, every: int) -> list[int]:
+    """One view in so many, from the middle of the first so many; none where ``every`` is 0.
+
+    Raises:
+        InvalidInputError: less than two views would be left to fit.
+    """
+    if every < 0:
+        raise InvalidInputError(f"hold_out_every is {every}; expected at least 0, which is none.")
+    held_out = list(range(every // 2, num_views, every)) if every else []
+    if held_out and num_views - len(held_out) < 2:
+        raise InvalidInputError(
+            f"hold_out_every is {every}, which leaves {num_views - len(held_out)} of {num_views} "
+            "views to fit; a scene needs at least 2. Give more views, or set it to 0."
+        )
+    return held_out
 
 
 def views_to_compare(num_views: int, held_out: Sequence[int]) -> list[int]:

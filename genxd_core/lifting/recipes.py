@@ -5,12 +5,12 @@ are this project's.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 
 from ..errors import InvalidInputError
 
-__all__ = ["RECIPES", "Densify", "FitRecipe", "find_recipe"]
+__all__ = ["RECIPES", "Densify", "FitRecipe", "adjusted_recipe", "find_recipe"]
 
 
 @dataclass(frozen=True)
@@ -150,3 +150,39 @@ def find_recipe(recipe: str | FitRecipe) -> FitRecipe:
             "FitRecipe."
         )
     return RECIPES[recipe]
+
+
+def adjusted_recipe(
+    recipe: str | FitRecipe,
+    *,
+    iterations: int | None = None,
+    num_gaussians: int | None = None,
+    sh_degree: int | None = None,
+    lpips: float | None = None,
+) -> FitRecipe:
+    """A recipe with some settings changed; ``None`` leaves one as it is.
+
+    Args:
+        recipe: by its name, or itself.
+        iterations: see `FitRecipe`.
+        num_gaussians: to start with, and at least the limit.
+        sh_degree: reached before the last iteration, however few there are.
+        lpips: see `FitRecipe`.
+
+    Raises:
+        InvalidInputError: there is no such recipe, or it cannot have such a setting.
+    """
+    settings = find_recipe(recipe)
+    if iterations is not None:
+        settings = replace(settings, iterations=iterations)
+    if num_gaussians is not None:
+        most = max(settings.max_gaussians, num_gaussians)
+        settings = replace(settings, num_gaussians=num_gaussians, max_gaussians=most)
+    if sh_degree is not None:
+        settings = replace(settings, sh_degree=sh_degree)
+    if lpips is not None:
+        settings = replace(settings, lpips=lpips)
+    if settings.sh_degree:
+        every = max(1, settings.iterations // (settings.sh_degree + 1))
+        settings = replace(settings, sh_every=min(settings.sh_every, every))
+    return settings

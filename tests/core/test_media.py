@@ -209,3 +209,12 @@ def test_video_without_pyav_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "v.mp4").touch()
     with pytest.raises(MissingDependencyError, match=r"read video"):
         load_video(tmp_path / "v.mp4")
+
+
+def test_captions_stand_in_place_of_numbers():
+    frames = torch.ones(2, 3, 60, 120)
+    numbered, named = contact_sheet(frames), contact_sheet(frames, captions=["first", "second"])
+    assert numbered.shape == named.shape
+    assert (named < 0.5).sum() > 2 * (numbered < 0.5).sum()  # more ink
+    with pytest.raises(InvalidInputError, match="captions has 1 entries for 2 frames"):
+        contact_sheet(frames, captions=["first"])

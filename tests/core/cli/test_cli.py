@@ -266,7 +266,7 @@ def test_unknown_options_end_with_two(place, capsys):
 def test_help_is_given(capsys):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert all(command in text for command in ("generate", "doctor", "download"))
+    assert all(command in text for command in ("generate", "lift", "render", "doctor", "download"))
 
 
 @pytest.mark.parametrize("name", PathName.__args__)

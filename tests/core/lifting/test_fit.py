@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from genxd_core import RECIPES, Cameras, InvalidInputError, PointCloud, fit_gaussians
+from genxd_core.lifting.comparison import held_out_views
+from genxd_core.lifting.recipes import adjusted_recipe
 from genxd_core.lifting.start import from_depths, from_frusta, from_masks
 from genxd_core.synthetic import HELD_OUT, ObjectViews, make_object_views
 from tests.support import seeded
@@ -156,3 +158,34 @@ def test_bad_input_is_named(few, change, message):
     given |= change(few)
     with pytest.raises(InvalidInputError, match=message):
         fit_gaussians(given.pop("images"), given.pop("cameras"), **given)
+
+
+def test_a_recipe_is_adjusted_in_what_is_given_alone():
+    assert adjusted_recipe("few_view") == RECIPES["few_view"]
+    changed = adjusted_recipe("demo", num_gaussians=50_000, lpips=0.1)
+    assert changed == replace(
+        RECIPES["demo"], num_gaussians=50_000, max_gaussians=50_000, lpips=0.1
+    )
+    with pytest.raises(InvalidInputError, match="sh_degree of the recipe is 4"):
+        adjusted_recipe("demo", sh_degree=4)
+
+
+def test_every_degree_is_reached_in_few_iterations(few):
+    recipe = adjusted_recipe("test", iterations=12, num_gaussians=100, sh_degree=2)
+    assert recipe.sh_every == 4
+    sh = fit(few, recipe=recipe).gaussians.sh
+    assert all(float(sh[:, at].abs().max()) > 0 for at in (1, 4))
+
+
+@pytest.mark.parametrize(
+    ("views", "every", "expected"), [(15, 3, [1, 4, 7, 10, 13]), (3, 8, []), (9, 0, [])]
+)
+def test_one_view_in_so_many_is_held_out(views, every, expected):
+    assert held_out_views(views, every) == expected
+
+
+def test_too_many_held_out_views_are_refused():
+    with pytest.raises(InvalidInputError, match="hold_out_every is 1, which leaves 0 of 6"):
+        held_out_views(6, 1)
+    with pytest.raises(InvalidInputError, match="hold_out_every is -2"):
+        held_out_views(6, -2)
