@@ -38,17 +38,33 @@ def referenced_inputs(graph: Graph, folder: Path) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if path.name in values]
 
 
+_SUFFIXES_3D = (".ply", ".splat", ".spz", ".ksplat", ".glb")
+
+
 def output_files(entry: dict[str, Any]) -> Iterator[dict[str, str]]:
-    """Yield every file that the nodes of a finished prompt report, in the order of the nodes."""
+    """Yield every file that the nodes of a finished prompt report, in the order of the nodes.
+
+    Of 3D files those that are saved, not those that a viewer shows.
+    """
     stack: list[Any] = [entry.get("outputs", {})]
     while stack:
         item = stack.pop()
         if isinstance(item, dict) and "filename" in item:
             yield {key: str(item.get(key, "")) for key in ("filename", "subfolder", "type")}
         elif isinstance(item, dict):
+            yield from _saved_3d(item.get("result"))
             stack.extend(reversed(list(item.values())))
         elif isinstance(item, list):
             stack.extend(reversed(item))
+
+
+def _saved_3d(result: Any) -> Iterator[dict[str, str]]:
+    """The file that a node for 3D reports: its path in the output folder, camera, and so on."""
+    first = result[0] if isinstance(result, list) and result else None
+    if isinstance(first, str) and first.endswith(_SUFFIXES_3D):
+        subfolder, _, name = first.replace("\\", "/").rpartition("/")
+        if not name.startswith("preview"):
+            yield {"filename": name, "subfolder": subfolder, "type": "output"}
 
 
 class ComfyClient:

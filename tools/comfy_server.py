@@ -75,10 +75,11 @@ def remove_link(link: Path) -> None:
 
 
 def copy_inputs(folder: Path, base: Path) -> None:
-    """Put the pictures that the bundled workflows load where ComfyUI's menus list them."""
-    for source in sorted(folder.iterdir()) if folder.is_dir() else []:
-        target = base / "input" / source.name
+    """Put the files that the bundled workflows load where ComfyUI's menus list them."""
+    for source in sorted(folder.rglob("*")) if folder.is_dir() else []:
+        target = base / "input" / source.relative_to(folder)
         if source.is_file() and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
 
 

@@ -32,12 +32,14 @@ __all__ = [
     "run",
 ]
 
-DEMO = ("01_image_to_3d_views", "02_image_to_4d_video")
+DEMO = ("01_image_to_3d_views", "02_image_to_4d_video", "06_image_to_splat")
 PROMPTS = ROOT / "workflows" / "api"
 INPUTS = ROOT / "workflows" / "inputs"
 OUTPUT = ROOT / "demo_output"
 
 _BAR_WIDTH = 30
+# Results that people are told to look for, by the names that they would have otherwise.
+_WELL_KNOWN = {"06_image_to_splat_scene": "scene", "06_image_to_splat_spin": "spin"}
 
 
 class UnknownWorkflow(ValueError):
@@ -125,16 +127,20 @@ def collect(
 
 
 def file_stems(name: str, graph: Graph) -> dict[str, str]:
-    """Name the results of a workflow after it and after the titles of its nodes."""
+    """Name the results of a workflow after it and after the titles of its nodes.
+
+    The scene and the spin of 06 are just ``scene`` and ``spin``.
+    """
     slugs = {
         node_id: re.sub(r"[^a-z0-9]+", "_", node["_meta"]["title"].lower()).strip("_")
         for node_id, node in graph.items()
     }
     taken = Counter(slugs.values())
-    return {
+    stems = {
         node_id: f"{name}_{slug}" + (f"_{node_id}" if taken[slug] > 1 else "")
         for node_id, slug in slugs.items()
     }
+    return {node_id: _WELL_KNOWN.get(stem, stem) for node_id, stem in stems.items()}
 
 
 def load_prompt(name: str) -> Graph:

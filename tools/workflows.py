@@ -69,12 +69,13 @@ def run_all(server: ComfyServer, flows: Sequence[Workflow]) -> None:
 
 
 def _shown(flow: Workflow, files: Sequence[Path]) -> list[tuple[str, Path]]:
-    """The pictures of a thumbnail, with the titles of their nodes."""
+    """The pictures of a thumbnail, or its video, with the titles of their nodes."""
     graph = load_prompt(flow.name)
     stems = file_stems(flow.name, graph)
     titles = {stems[node_id]: str(graph[node_id]["_meta"]["title"]) for node_id in graph}
     order = list(titles)
-    pictures = [(titles[f.stem], f) for f in files if f.suffix == ".png" and f.stem in titles]
+    kinds = (".png",) if flow.picture is None else (".png", ".mp4")
+    pictures = [(titles[f.stem], f) for f in files if f.suffix in kinds and f.stem in titles]
     pictures.sort(key=lambda shown: order.index(shown[1].stem))
     return [shown for shown in pictures if flow.picture in (None, shown[0])]
 

@@ -135,7 +135,8 @@ class Workflow:
         name: of its files.
         shows: one sentence for the table of workflows.
         needs: which models it needs, for the same table.
-        picture: title of the node whose picture is the thumbnail; None for all previews together.
+        picture: title of the node whose picture or video is the thumbnail; None for all previews
+            together.
         groups: from left to right, from top to bottom.
     """
 

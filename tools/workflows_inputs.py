@@ -1,7 +1,7 @@
 """The pictures and camera files that the example workflows load, made of held-out scenes.
 
-The one photograph beside them is not made here; ``workflows/inputs/README.md`` says where it is
-from.
+The photograph and the capture beside them are not made here; ``workflows/inputs/README.md`` says
+where they are from.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,10 @@ from genxd_core.cameras.io import save_cameras
 from genxd_core.media import save_image
 from genxd_core.synthetic import HELD_OUT, make_clips
 
-__all__ = ["PHOTOGRAPH", "SCENES", "SceneInputs", "write_inputs"]
+__all__ = ["CAPTURE", "PHOTOGRAPH", "SCENES", "SceneInputs", "write_inputs"]
 
 PHOTOGRAPH = "genxd_coffee.jpg"
+CAPTURE = "genxd_lund"
 SIZE = 256
 VIEWS = 12
 
@@ -30,12 +31,14 @@ class SceneInputs:
         family: of `genxd_core.synthetic.FAMILIES`.
         seed: held out: training never draws it.
         frames: positions in the clip; one alone gets no number in its name.
+        few: whether the cameras of these frames alone have a file too.
     """
 
     name: str
     family: str
     seed: int
     frames: tuple[int, ...] = (0,)
+    few: bool = False
 
     @property
     def pictures(self) -> list[str]:
@@ -49,6 +52,17 @@ class SceneInputs:
         """Name of the file with the clip's cameras, where there are several pictures."""
         return f"{self.name}_cameras.json" if len(self.frames) > 1 else None
 
+    @property
+    def given_camera_file(self) -> str | None:
+        """Name of the file with the cameras of the pictures alone, where there is one."""
+        return f"{self.name}_given_cameras.json" if self.few else None
+
+    @property
+    def files(self) -> list[str]:
+        """Names of all files."""
+        names = [*self.pictures, self.camera_file, self.given_camera_file]
+        return [name for name in names if name]
+
     def make(self) -> tuple[Tensor, Cameras]:
         """Render the pictures, (k, 3, SIZE, SIZE), and return them with the clip's cameras."""
         clip = make_clips([self.seed], self.family, num_frames=VIEWS, size=SIZE)
@@ -59,20 +73,21 @@ SCENES = (
     SceneInputs("genxd_box_and_ball", "nano_3d", HELD_OUT + 5),
     SceneInputs("genxd_ball_and_boxes", "nano_4d", HELD_OUT + 14),
     SceneInputs("genxd_hop", "nano_4d", HELD_OUT + 112, (0, 5, 11)),
-    SceneInputs("genxd_views", "nano_3d", HELD_OUT + 23, (0, 5, 11)),
+    SceneInputs("genxd_views", "nano_3d", HELD_OUT + 23, (0, 5, 11), few=True),
 )
 
 
 def write_inputs(folder: Path) -> list[Path]:
     """Make the files of every scene and return them."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
+    written: list[Path] = []
     for scene in SCENES:
+        written += [folder / name for name in scene.files]
         images, cameras = scene.make()
         for image, name in zip(images, scene.pictures, strict=True):
             save_image(image, folder / name)
-            written.append(folder / name)
         if scene.camera_file:
             save_cameras(cameras, folder / scene.camera_file)
-            written.append(folder / scene.camera_file)
+        if scene.given_camera_file:
+            save_cameras(cameras[list(scene.frames)], folder / scene.given_camera_file)
     return written

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from genxd_core.media import load_video
+from genxd_core.pictures import to_pil
+
 from .workflows_graph import Workflow
 
 __all__ = ["device_name", "read_times", "save_thumbnail", "table", "updated_page"]
@@ -16,6 +19,7 @@ _PAPER, _INK = (24, 26, 32), (222, 226, 234)
 _GAP = 8
 _COLUMNS = 3
 _CAPTION = 20
+_VIDEO_ROWS, _FRAME_GAP = 3, 2
 _QUALITY = 88
 
 BEGIN, END = "<!-- table: made by `python dev.py workflows` -->", "<!-- end of the table -->"
@@ -24,8 +28,10 @@ _NOT_MEASURED = "-"
 
 
 def save_thumbnail(pictures: Sequence[tuple[str, Path]], path: Path) -> None:
-    """Save one picture, or several with their captions, as a thumbnail of usual size."""
-    if len(pictures) == 1:
+    """Save one picture, frames of one video, or several captioned pictures as a thumbnail."""
+    if len(pictures) == 1 and pictures[0][1].suffix == ".mp4":
+        content = _frames(pictures[0][1])
+    elif len(pictures) == 1:
         with Image.open(pictures[0][1]) as opened:
             content = opened.convert("RGB")
     else:
@@ -34,6 +40,25 @@ def save_thumbnail(pictures: Sequence[tuple[str, Path]], path: Path) -> None:
     page = Image.new("RGB", _SIZE, _PAPER)
     page.paste(content, ((_SIZE[0] - content.width) // 2, (_SIZE[1] - content.height) // 2))
     page.save(path, quality=_QUALITY)
+
+
+def _frames(path: Path) -> Image.Image:
+    """Frames of a video, spread evenly over it, in as many columns as fit beside each other."""
+    frames = load_video(path)
+    count, _, height, width = frames.shape
+    cell = (_SIZE[1] - 2 * _GAP) // _VIDEO_ROWS - _FRAME_GAP
+    across = cell * width // height
+    columns = max(1, (_SIZE[0] - 2 * _GAP) // (across + _FRAME_GAP))
+    number = columns * _VIDEO_ROWS
+    page = Image.new(
+        "RGB", (columns * (across + _FRAME_GAP), _VIDEO_ROWS * (cell + _FRAME_GAP)), _PAPER
+    )
+    for place in range(number):
+        frame = to_pil(frames[place * (count - 1) // (number - 1)])
+        frame = frame.resize((across, cell), Image.Resampling.LANCZOS)
+        row, column = divmod(place, columns)
+        page.paste(frame, (column * (across + _FRAME_GAP), row * (cell + _FRAME_GAP)))
+    return page
 
 
 def _captioned(pictures: Sequence[tuple[str, Path]]) -> Image.Image:

@@ -1,161 +1,33 @@
 """The example workflows, one description each. `python -m tools.workflows build` writes them."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from .workflows_graph import Group, Link, Node, Workflow
+from .workflows_parts import (
+    VIEWS,
+    add_condition,
+    add_generation,
+    add_grid,
+    add_model_and_picture,
+    add_model_and_pictures,
+    add_note,
+    add_preview,
+    add_results,
+    add_video,
+    sampler_inputs,
+    save_sheet,
+    save_video,
+    shape_of,
+)
+from .workflows_splats import capture_to_splat, few_views_to_splat, image_to_splat
 
 __all__ = ["RECIPES", "recipes"]
-
-NANO = "genxd-nano (built in)"
-SIZE, MULTIPLE = 64, 16
-"""Of genxd-nano, in pixels."""
-STEPS, CFG, FPS, VIEWS = 25, 3.0, 8.0, 12
-
-_INPUTS = """\
-**Inputs**: the files of this pack's folder `workflows/inputs`, copied into ComfyUI's `input` \
-folder; or choose pictures of your own."""
-
-_RELEASED = f"""\
-**Released weights**: choose them in *GenXD Load Model*, and set 256 x 256 and multiple 64 in \
-*GenXD Fit Views*. The built-in genxd-nano knows small synthetic scenes only, at {SIZE} pixels."""
-
-
-def _note(flow: Workflow, *parts: str, height: int = 330) -> None:
-    flow.note("\n\n".join([*parts, _INPUTS, _RELEASED]), 0, height=height)
-
-
-def _picture(flow: Workflow, group: Group, file: str, title: str = "Picture") -> Node:
-    return flow.add(group, "LoadImage", {"image": file}, title=title, room=222)
-
-
-def _model_and_picture(flow: Workflow, file: str) -> tuple[Node, Node]:
-    group = flow.group("1  Model and picture", 0, colour="green")
-    model = flow.add(group, "GenXD_LoadModel", {"model": NANO}, title="Model")
-    return model, _picture(flow, group, file)
-
-
-def _model_and_pictures(
-    flow: Workflow, files: Sequence[str], titles: Sequence[str]
-) -> tuple[Node, Link]:
-    """Load pictures and make one batch of them."""
-    group = flow.group("1  Model and pictures", 1, colour="green")
-    pictures = [_picture(flow, group, *pair) for pair in zip(files, titles, strict=True)]
-    batch = {f"images.image{number}": picture["IMAGE"] for number, picture in enumerate(pictures)}
-    model = flow.add(group, "GenXD_LoadModel", {"model": NANO}, title="Model", column=1)
-    joined = flow.add(group, "BatchImagesNode", batch, title="All pictures", column=1, room=12)
-    return model, joined["IMAGE"]
-
-
-def _shape_of(flow: Workflow, group: Group, picture: Node) -> dict[str, Any]:
-    """Width and height of a path for a picture of any shape."""
-    size = flow.add(group, "GetImageSize", {"image": picture["IMAGE"]}, title="Its shape", room=56)
-    return {"width": size["width"], "height": size["height"]}
-
-
-def _preview(flow: Workflow, group: Group, cameras: Link, indices: str = "0") -> None:
-    flow.add(
-        group,
-        "GenXD_PreviewCameras",
-        {"cameras": cameras, "indices": indices},
-        title="Camera path",
-        column=1,
-        room=222,
-    )
-
-
-def _condition(
-    flow: Workflow,
-    group: Group,
-    model: Node,
-    images: Link,
-    cameras: Link,
-    *,
-    mask: Link | None = None,
-    mode: str,
-    indices: str = "0",
-    motion_strength: float = 0.5,
-) -> Node:
-    """Fit pictures and path, and make the sampler's conditioning of them."""
-    sizes: dict[str, Any] = {"width": SIZE, "height": SIZE, "multiple": MULTIPLE}
-    given = {"images": images, "cameras": cameras} | ({"mask": mask} if mask else {})
-    fit = flow.add(group, "GenXD_FitViews", given | sizes)
-    inputs = {
-        "vae": model["VAE"],
-        "images": fit["images"],
-        "cameras": fit["cameras"],
-        "fit": fit["fit"],
-        "indices": indices,
-        "mode": mode,
-        "motion_strength": motion_strength,
-    }
-    return flow.add(group, "GenXD_ConditionViews", inputs)
-
-
-def _sampler(model: Node, condition: Node, positive: Link | None = None) -> dict[str, Any]:
-    return {
-        "model": model["MODEL"],
-        "positive": positive or condition["positive"],
-        "negative": condition["negative"],
-        "latent_image": condition["latent"],
-        "seed": 1,
-        "steps": STEPS,
-        "cfg": CFG,
-        "sampler_name": "euler",
-        "scheduler": "karras",
-    }
-
-
-def _generate(flow: Workflow, group: Group, model: Node, condition: Node, column: int) -> Link:
-    """Sample and decode."""
-    sampled = flow.add(group, "KSampler", _sampler(model, condition), column=column)
-    decoded = {"samples": sampled["LATENT"], "vae": model["VAE"]}
-    return flow.add(group, "GenXD_DecodeViews", decoded, column=column)["images"]
-
-
-def _results(flow: Workflow, group: Group, images: Link, prefix: str) -> None:
-    """Save the views as a contact sheet and as a video."""
-    sheet = _grid(flow, group, images, columns=4, cell=256)
-    _save_sheet(flow, group, sheet, f"genxd/{prefix}_sheet", room=260)
-    size = {"upscale_method": "lanczos", "width": 256, "height": 256}
-    large = flow.add(group, "ImageScale", {"image": images, **size}, title="Enlarge", column=1)
-    video = _video(flow, group, large["IMAGE"], column=1)
-    _save_video(flow, group, video, f"genxd/{prefix}", column=1)
-
-
-def _grid(flow: Workflow, group: Group, images: Link, *, columns: int, cell: int) -> Link:
-    # ImageGrid takes a list of pictures; a batch would be one picture to it.
-    single = flow.add(
-        group, "RebatchImages", {"images": images, "batch_size": 1}, title="One by one"
-    )
-    grid = {
-        "images": single["IMAGE"],
-        "columns": columns,
-        "cell_width": cell,
-        "cell_height": cell,
-        "padding": 4,
-    }
-    return flow.add(group, "ImageGrid", grid)["images"]
-
-
-def _save_sheet(flow: Workflow, group: Group, sheet: Link, prefix: str, **options: Any) -> None:
-    saved = {"images": sheet, "filename_prefix": prefix}
-    flow.add(group, "SaveImage", saved, title="Contact sheet", **options)
-
-
-def _video(flow: Workflow, group: Group, images: Link, **options: Any) -> Link:
-    return flow.add(group, "CreateVideo", {"images": images, "fps": FPS}, **options)["VIDEO"]
-
-
-def _save_video(flow: Workflow, group: Group, video: Link, prefix: str, **options: Any) -> None:
-    saved = {"video": video, "filename_prefix": prefix}
-    flow.add(group, "SaveVideo", saved, title="Video", room=290, **options)
 
 
 def image_to_3d_views() -> Workflow:
     """One picture, an orbit."""
     flow = Workflow("01_image_to_3d_views", "One picture of a still scene to 12 views around it.")
-    _note(
+    add_note(
         flow,
         "# One picture to 3D views",
         "The picture stands at the start of a camera path (`indices` 0); GenXD makes the other 11 "
@@ -165,7 +37,7 @@ def image_to_3d_views() -> Workflow:
         "a picture become white. `cfg` 1.5 to 3 is usual.",
         height=340,
     )
-    model, picture = _model_and_picture(flow, "genxd_box_and_ball.png")
+    model, picture = add_model_and_picture(flow, "genxd_box_and_ball.png")
     cameras = flow.group("2  Camera path", 2, colour="yellow")
     path = {
         "path": "orbit",
@@ -173,16 +45,16 @@ def image_to_3d_views() -> Workflow:
         "path.elevation": 40.0,
         "path.radius": 2.3,
         "num_views": VIEWS,
-        **_shape_of(flow, cameras, picture),
+        **shape_of(flow, cameras, picture),
     }
     made = flow.add(cameras, "GenXD_MakeCameraPath", path)["cameras"]
-    _preview(flow, cameras, made)
+    add_preview(flow, cameras, made)
     middle = flow.group("3  Generate", 2)
     images, mask = picture["IMAGE"], picture["MASK"]
-    condition = _condition(flow, middle, model, images, made, mask=mask, mode="3d")
-    views = _generate(flow, middle, model, condition, column=1)
+    condition = add_condition(flow, middle, model, images, made, mask=mask, mode="3d")
+    views = add_generation(flow, middle, model, condition, column=1)
     results = flow.group("4  Results", 3, colour="purple")
-    _results(flow, results, views, "01_views")
+    add_results(flow, results, views, "01_views")
     return flow
 
 
@@ -191,7 +63,7 @@ def image_to_4d_video() -> Workflow:
     flow = Workflow(
         "02_image_to_4d_video", "One picture to a video in which objects and the camera move."
     )
-    _note(
+    add_note(
         flow,
         "# One picture to 4D video",
         "Mode **4d**: the scene moves while the camera follows its path. `motion_strength` says "
@@ -199,7 +71,7 @@ def image_to_4d_video() -> Workflow:
         "For a video without camera control choose the mode **video**; it ignores the path.",
         height=290,
     )
-    model, picture = _model_and_picture(flow, "genxd_ball_and_boxes.png")
+    model, picture = add_model_and_picture(flow, "genxd_ball_and_boxes.png")
     cameras = flow.group("2  Camera path", 2, colour="yellow")
     path = {
         "path": "orbit",
@@ -207,18 +79,18 @@ def image_to_4d_video() -> Workflow:
         "path.elevation": 18.0,
         "path.radius": 2.6,
         "num_views": VIEWS,
-        **_shape_of(flow, cameras, picture),
+        **shape_of(flow, cameras, picture),
     }
     made = flow.add(cameras, "GenXD_MakeCameraPath", path)["cameras"]
-    _preview(flow, cameras, made)
+    add_preview(flow, cameras, made)
     middle = flow.group("3  Generate", 2)
     images, mask = picture["IMAGE"], picture["MASK"]
-    condition = _condition(
+    condition = add_condition(
         flow, middle, model, images, made, mask=mask, mode="4d", motion_strength=0.7
     )
-    views = _generate(flow, middle, model, condition, column=1)
+    views = add_generation(flow, middle, model, condition, column=1)
     results = flow.group("4  Results", 3, colour="purple")
-    _results(flow, results, views, "02_video")
+    add_results(flow, results, views, "02_video")
     return flow
 
 
@@ -228,7 +100,7 @@ def first_middle_last_to_4d_video() -> Workflow:
         "02b_first_middle_last_to_4d_video",
         "The first, middle and last picture of a moving shot, and its cameras, to the whole shot.",
     )
-    _note(
+    add_note(
         flow,
         "# First, middle and last picture to 4D video",
         "Three pictures of a moving scene at their places on the path (`indices` 0, 5, 11), as in "
@@ -237,17 +109,17 @@ def first_middle_last_to_4d_video() -> Workflow:
         height=290,
     )
     files = [f"genxd_hop_{number:02d}.png" for number in (0, 5, 11)]
-    model, images = _model_and_pictures(flow, files, ["First", "Middle", "Last"])
+    model, images = add_model_and_pictures(flow, files, ["First", "Middle", "Last"])
     cameras = flow.group("2  Cameras of the shot", 2, colour="yellow")
     loaded = flow.add(cameras, "GenXD_LoadCameras", {"file": "genxd_hop_cameras.json"})["cameras"]
-    _preview(flow, cameras, loaded, "0, 5, 11")
+    add_preview(flow, cameras, loaded, "0, 5, 11")
     middle = flow.group("3  Generate", 2)
-    condition = _condition(
+    condition = add_condition(
         flow, middle, model, images, loaded, mode="4d", indices="0, 5, 11", motion_strength=1.6
     )
-    views = _generate(flow, middle, model, condition, column=1)
+    views = add_generation(flow, middle, model, condition, column=1)
     results = flow.group("4  Results", 3, colour="purple")
-    _results(flow, results, views, "02b_video")
+    add_results(flow, results, views, "02b_video")
     return flow
 
 
@@ -257,7 +129,7 @@ def few_views_to_path() -> Workflow:
         "03_few_views_to_path",
         "Three pictures with known cameras, and a camera file, to all views on the path.",
     )
-    _note(
+    add_note(
         flow,
         "# Few views to a path",
         "The camera file holds 12 cameras; the three pictures were taken by those of `indices` "
@@ -268,15 +140,15 @@ def few_views_to_path() -> Workflow:
         height=360,
     )
     files = [f"genxd_views_{number:02d}.png" for number in (0, 5, 11)]
-    model, images = _model_and_pictures(flow, files, ["View 0", "View 5", "View 11"])
+    model, images = add_model_and_pictures(flow, files, ["View 0", "View 5", "View 11"])
     cameras = flow.group("2  Cameras", 2, colour="yellow")
     loaded = flow.add(cameras, "GenXD_LoadCameras", {"file": "genxd_views_cameras.json"})["cameras"]
-    _preview(flow, cameras, loaded, "0, 5, 11")
+    add_preview(flow, cameras, loaded, "0, 5, 11")
     middle = flow.group("3  Generate", 2)
-    condition = _condition(flow, middle, model, images, loaded, mode="3d", indices="0, 5, 11")
-    views = _generate(flow, middle, model, condition, column=1)
+    condition = add_condition(flow, middle, model, images, loaded, mode="3d", indices="0, 5, 11")
+    views = add_generation(flow, middle, model, condition, column=1)
     results = flow.group("4  Results", 3, colour="purple")
-    _results(flow, results, views, "03_views")
+    add_results(flow, results, views, "03_views")
     return flow
 
 
@@ -355,7 +227,7 @@ def motion_strength() -> Workflow:
     flow = Workflow(
         "05_motion_strength", "One picture at four motion strengths, side by side (Fig. 8)."
     )
-    _note(
+    add_note(
         flow,
         "# Motion strength",
         "One picture, one seed, a camera that stands still, four strengths: only how much the "
@@ -364,13 +236,13 @@ def motion_strength() -> Workflow:
         "*gamma x100* it takes the numbers that the paper prints.",
         height=300,
     )
-    model, picture = _model_and_picture(flow, "genxd_ball_and_boxes.png")
+    model, picture = add_model_and_picture(flow, "genxd_ball_and_boxes.png")
     middle = flow.group("2  Path and conditioning", 1, colour="yellow")
     still = {"path": "static", "path.elevation": 18.0, "path.radius": 2.6, "num_views": VIEWS}
-    still |= _shape_of(flow, middle, picture)
+    still |= shape_of(flow, middle, picture)
     path = flow.add(middle, "GenXD_MakeCameraPath", still)["cameras"]
     images, mask = picture["IMAGE"], picture["MASK"]
-    condition = _condition(flow, middle, model, images, path, mask=mask, mode="4d")
+    condition = add_condition(flow, middle, model, images, path, mask=mask, mode="4d")
     sweep = flow.group("3  One row for each strength", 2)
     rows = [
         _strength_row(flow, sweep, model, condition, strength, row)
@@ -379,16 +251,16 @@ def motion_strength() -> Workflow:
     results = flow.group("4  Results", 3, colour="purple")
     batch = {f"images.image{number}": row for number, row in enumerate(rows)}
     everything = flow.add(results, "BatchImagesNode", batch, title="All rows", room=12)["IMAGE"]
-    sheet = _grid(flow, results, everything, columns=VIEWS, cell=128)
+    sheet = add_grid(flow, results, everything, columns=VIEWS, cell=128)
     beside = rows[0]
     for row in rows[1:]:
         pair = {"image1": beside, "image2": row, "spacing_width": 4}
         stitch = flow.add(results, "ImageStitch", pair, title="Side by side", collapsed=True)
         beside = stitch["IMAGE"]
-    video = _video(flow, results, beside)
-    wide = {"column": 1, "width": 400}
-    _save_sheet(flow, results, sheet, "genxd/05_sheet", room=222, **wide)
-    _save_video(flow, results, video, "genxd/05_strengths", **wide)
+    video = add_video(flow, results, beside)
+    wide: dict[str, Any] = {"column": 1, "width": 400}
+    save_sheet(flow, results, sheet, "genxd/05_sheet", room=222, **wide)
+    save_video(flow, results, video, "genxd/05_strengths", **wide)
     return flow
 
 
@@ -399,7 +271,7 @@ def _strength_row(
     inputs = {"positive": condition["positive"], "motion_strength": strength}
     title = f"Strength {strength:g}"
     changed = flow.add(group, "GenXD_SetMotionStrength", inputs, title=title, row=row)
-    sampler = _sampler(model, condition, changed["positive"])
+    sampler = sampler_inputs(model, condition, changed["positive"])
     sampled = flow.add(group, "KSampler", sampler, row=row, column=1)["LATENT"]
     decoded = {"samples": sampled, "vae": model["VAE"]}
     images = flow.add(group, "GenXD_DecodeViews", decoded, row=row, column=2)["images"]
@@ -417,6 +289,9 @@ RECIPES = (
     few_views_to_path,
     camera_paths,
     motion_strength,
+    image_to_splat,
+    few_views_to_splat,
+    capture_to_splat,
 )
 
 

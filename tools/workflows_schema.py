@@ -16,6 +16,7 @@ _WIDGETS = {
     "BOOLEAN": False,
     "COLOR": "#ffffff",
     "COMBO": None,
+    "LOAD_3D": "",  # the page puts its viewer's camera there
 }
 _DYNAMIC, _AUTOGROW = "COMFY_DYNAMICCOMBO_V3", "COMFY_AUTOGROW_V3"
 _SEEDS = ("seed", "noise_seed")

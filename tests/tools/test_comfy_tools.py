@@ -152,7 +152,11 @@ def test_bundled_inputs_are_copied_without_replacing_the_users(tmp_path):
     for name in ("a.png", "b.png"):
         (source / name).write_text("bundled", encoding="utf-8")
     (base / "input" / "b.png").write_text("mine", encoding="utf-8")
+    (source / "capture" / "images").mkdir(parents=True)
+    (source / "capture" / "images" / "c.jpg").write_text("inside", encoding="utf-8")
     copy_inputs(source, base)
+    inside = base / "input" / "capture" / "images" / "c.jpg"
+    assert inside.read_text(encoding="utf-8") == "inside"
     assert (base / "input" / "a.png").read_text(encoding="utf-8") == "bundled"
     assert (base / "input" / "b.png").read_text(encoding="utf-8") == "mine"
     copy_inputs(tmp_path / "none", base)

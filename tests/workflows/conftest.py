@@ -3,14 +3,12 @@
 import pytest
 
 from tools.comfy_client import ComfyClient
-from tools.comfy_server import ComfyServer
+from tools.comfy_server import ComfyServer, copy_inputs
 from tools.demo import INPUTS
 
 
 @pytest.fixture(scope="session")
 def client(server: ComfyServer) -> ComfyClient:
     made = ComfyClient(server.url, server.check_alive)
-    for path in sorted(INPUTS.iterdir()):
-        if path.suffix != ".md":
-            assert made.upload(path) == path.name
+    copy_inputs(INPUTS, server.base)
     return made

@@ -21,6 +21,27 @@ def test_results_are_named_after_workflow_and_node():
     }
 
 
+def test_the_scene_and_the_spin_have_the_names_that_the_readme_tells():
+    stems = demo.file_stems("06_image_to_splat", demo.load_prompt("06_image_to_splat"))
+    assert {"scene", "spin"} <= set(stems.values())
+    assert "06_image_to_splat_comparisons" in stems.values()
+
+
+def test_a_saved_scene_is_collected_and_the_one_in_a_viewer_is_not(tmp_path):
+    class Server:
+        def view(self, file):
+            return f"{file['type']}:{file['subfolder']}/{file['filename']}".encode()
+
+    outputs = {
+        "1": {"result": ["genxd/scene_00001_.ply", None, []]},
+        "2": {"result": ["preview_splat_0123.ply", {"fov": 35}, []]},
+        "3": {"result": ["no file"]},
+    }
+    paths = demo.collect(Server(), {"outputs": outputs}, tmp_path, {"1": "scene"})
+    assert [path.name for path in paths] == ["scene.ply"]
+    assert paths[0].read_bytes() == b"output:genxd/scene_00001_.ply"
+
+
 def test_collected_files_have_the_names_of_their_nodes(tmp_path):
     class Server:
         def view(self, file):

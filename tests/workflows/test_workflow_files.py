@@ -6,11 +6,12 @@ from itertools import combinations
 import pytest
 from PIL import Image
 
+from genxd_core import load_capture
 from tests.support import ROOT
 from tools.demo import DEMO, INPUTS
 from tools.workflows import FOLDER, PAGE, file_texts
 from tools.workflows_graph import NOTE
-from tools.workflows_inputs import PHOTOGRAPH, SCENES
+from tools.workflows_inputs import CAPTURE, PHOTOGRAPH, SCENES
 from tools.workflows_pictures import read_times, updated_page
 from tools.workflows_recipes import recipes
 
@@ -137,6 +138,8 @@ def test_prompt_loads_bundled_files_alone_and_saves_into_one_folder(name):
         kind, inputs = node["class_type"], node["inputs"]
         for key in {"LoadImage": ["image"], "GenXD_LoadCameras": ["file"]}.get(kind, []):
             assert (INPUTS / inputs[key]).is_file()
+        if kind == "GenXD_LoadCapture":
+            assert (INPUTS / inputs["file"].removesuffix(" (COLMAP)")).is_dir()
         if kind == "GenXD_LoadModel":
             assert inputs["model"] == "genxd-nano (built in)"
         if "filename_prefix" in inputs:
@@ -146,12 +149,23 @@ def test_prompt_loads_bundled_files_alone_and_saves_into_one_folder(name):
 def test_every_input_is_used_and_its_origin_is_told():
     used = {v for name in NAMES for node in prompt_of(name).values() for v in _texts(node)}
     files = {path.name for path in INPUTS.iterdir()} - {"README.md"}
-    made = {n for s in SCENES for n in [*s.pictures, s.camera_file] if n}
-    assert files == made | {PHOTOGRAPH}
+    made = {name for scene in SCENES for name in scene.files}
+    assert files == made | {PHOTOGRAPH, CAPTURE}
     assert made <= used
+    assert any(text.startswith(f"{CAPTURE}/") for text in used)
     page = (INPUTS / "README.md").read_text(encoding="utf-8")
     assert PHOTOGRAPH in page
+    assert f"`{CAPTURE}/`" in page
     assert all(f"`{scene.name}" in page for scene in SCENES)
+
+
+def test_capture_is_small_and_complete():
+    folder = INPUTS / CAPTURE
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 1_500_000
+    capture = load_capture(folder)
+    assert len(capture.images) == len(capture.cameras) == 13
+    assert capture.points is not None
+    assert len(capture.points) == 624
 
 
 def _texts(node: dict) -> list[str]:

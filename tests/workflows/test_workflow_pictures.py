@@ -1,8 +1,11 @@
 """Thumbnails and the table of workflows."""
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from genxd_core.media import save_video
 from tools.workflows_graph import Workflow
 from tools.workflows_pictures import BEGIN, END, read_times, save_thumbnail, updated_page
 
@@ -54,3 +57,26 @@ def test_table_keeps_the_times_that_are_not_measured_again():
 def test_page_without_marks_is_refused():
     with pytest.raises(ValueError, match="lacks the marks"):
         updated_page("# Title", FLOWS, {})
+
+
+@pytest.mark.parametrize(("width", "height", "columns"), [(64, 64, 4), (96, 72, 3), (128, 64, 2)])
+def test_thumbnail_of_a_video_shows_frames_from_its_first_to_its_last(
+    tmp_path, width, height, columns
+):
+    """Frames go from black to white: so do the cells, row by row."""
+    levels = torch.linspace(0, 1, 25)[:, None, None, None]
+    save_video(levels.expand(25, 3, height, width).contiguous(), tmp_path / "video.mp4", fps=8)
+    save_thumbnail([("Video", tmp_path / "video.mp4")], tmp_path / "shown.jpg")
+    with Image.open(tmp_path / "shown.jpg") as picture:
+        assert picture.size == (640, 480)
+        page = np.asarray(picture.convert("L"), dtype=float)
+    across = 153 * width // height + 2
+    left = (640 - columns * across) // 2
+    cells = [
+        page[8 + 155 * row + 70, left + column * across + across // 2]
+        for row in range(3)
+        for column in range(columns)
+    ]
+    assert cells == sorted(cells)
+    assert cells[0] < 20
+    assert cells[-1] > 235

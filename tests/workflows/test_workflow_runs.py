@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from genxd_core import load_ply
 from genxd_core.media import load_video
 from tools.comfy_client import output_files
 from tools.demo import PROMPTS
 from tools.workflows_inputs import PHOTOGRAPH
 
-FEW_STEPS = 2
+FEW_STEPS, FEW_ITERATIONS = 2, 20
 LONGEST = 45.0  # seconds a workflow may take with few steps
 
 # Width and height of what comes out, by the title of the node; pictures are counted.
@@ -31,6 +32,20 @@ EXPECTED = {
         "Contact sheet": [(12 * 128 + 11 * 4, 4 * 128 + 3 * 4)],
         "Video": [(12, 4 * 256 + 3 * 4, 256)],
     },
+    "06_image_to_splat": {
+        "Camera path": [(1024, 512)],
+        "Comparisons": [(480, 5 * 160 + 4 * 4)],
+        "Spin": [(78, 512, 512)],
+    },
+    "07_few_views_to_splat": {
+        "Camera path": [(1024, 512)],
+        "Video": [(36, 2 * 384 + 4, 384)],
+    },
+    "08_capture_to_splat": {
+        "Camera path": [(1024, 512)],
+        "Comparisons": [(480, 2 * 120 + 4)],
+        "Walk": [(60, 512, 384)],
+    },
 }
 
 
@@ -39,6 +54,8 @@ def load(name: str, steps: int = FEW_STEPS) -> dict:
     for node in graph.values():
         if "steps" in node["inputs"]:
             node["inputs"]["steps"] = steps
+        if node["class_type"] == "GenXD_LiftTo3DGS":
+            node["inputs"]["iterations"] = FEW_ITERATIONS
     return graph
 
 
@@ -53,6 +70,16 @@ def read(client, file: dict, tmp_path) -> np.ndarray:
         return np.asarray(picture.convert("RGB"), dtype=np.float32)[None] / 255
 
 
+def check_splat(content: bytes, tmp_path) -> None:
+    """A scene that a viewer can show."""
+    path = tmp_path / "scene.ply"
+    path.write_bytes(content)
+    scene = load_ply(path)
+    assert len(scene) > 1000
+    assert float(scene.opacities.max()) > 0.05
+    assert scene.means.isfinite().all()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.stem for path in PROMPTS.glob("*.json")))
 def test_prompt_runs_and_makes_pictures(name, client, tmp_path):
@@ -64,6 +91,9 @@ def test_prompt_runs_and_makes_pictures(name, client, tmp_path):
     for node_id, output in entry["outputs"].items():
         for file in output_files({"outputs": output}):
             if file["type"] == "input":
+                continue
+            if file["filename"].endswith(".ply"):
+                check_splat(client.view(file), tmp_path)
                 continue
             frames = read(client, file, tmp_path)
             assert np.isfinite(frames).all()
