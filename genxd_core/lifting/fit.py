@@ -135,6 +135,7 @@ def fit_gaussians(
     Raises:
         InvalidInputError: inputs that do not fit together, or from which nothing can start.
         MissingDependencyError: "triangulate" without pycolmap, or a backend that is not installed.
+        Cancelled: ``progress`` returned ``False`` while points were triangulated, before the fit.
     """
     settings = find_recipe(recipe)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -303,7 +304,7 @@ class _Fit:
         view = self._next_view()
         degree = min(recipe.sh_degree, (iteration - 1) // recipe.sh_every)
         rendering = self._render(view, degree)
-        loss, quality = self._loss(rendering, view, iteration, self._generator)
+        loss, quality = self._loss(rendering, view, self._generator)
         loss.backward()
         if self._densifier and recipe.densify and iteration < recipe.densify.stop:
             self._densifier.collect(rendering)

@@ -62,14 +62,13 @@ class FitLoss:
         self._prepared: dict[int, PreparedTargets] = {}
 
     def __call__(
-        self, rendering: Rendering, view: int, iteration: int, generator: torch.Generator
+        self, rendering: Rendering, view: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """The loss, and the PSNR of the picture in dB.
 
         Args:
             rendering: of this view, over black.
             view: which.
-            iteration: from 1.
             generator: on the CPU, for the background.
         """
         recipe = self._recipe
