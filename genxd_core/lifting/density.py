@@ -24,7 +24,7 @@ DEAD = 0.005
 
 _RESET_TO = 0.01
 _SHRINK = 1.6  # of the two halves of a Gaussian that is split
-_TOO_LARGE = 0.5  # of the scene's distance: veils over the whole picture
+_TOO_LARGE = 0.5  # of its distance: veils over the whole picture
 
 
 class Densifier:
@@ -33,7 +33,9 @@ class Densifier:
     Args:
         settings: thresholds.
         max_gaussians: never more than these.
-        distance: of the scene from the cameras, in scene units.
+        distance: of the scene from the cameras, in scene units; what is farther away is measured by
+            its own distance.
+        middle: (3,) of the cameras.
         size: (width, height) of the pictures.
         generator: on the CPU.
     """
@@ -44,12 +46,13 @@ class Densifier:
         *,
         max_gaussians: int,
         distance: float,
+        middle: Float[Tensor, "3"],
         size: tuple[int, int],
         generator: torch.Generator,
     ) -> None:
         self._settings = settings
         self._max = max_gaussians
-        self._distance = distance
+        self._distance, self._middle = distance, middle
         self._half_size = (size[0] / 2, size[1] / 2)
         self._generator = generator
         self._sums: Tensor | None = None
@@ -79,15 +82,16 @@ class Densifier:
         mean = self._sums / self._counts.clamp_min(1)
         self._sums = self._counts = None
         before = len(free)
-        scales = free.scales.amax(-1)
-        useless = (free.opacities < DEAD) | (scales > _TOO_LARGE * self._distance)
+        distances = (free["means"] - self._middle).norm(dim=-1).clamp_min(self._distance)
+        sizes = free.scales.amax(-1) / distances
+        useless = (free.opacities < DEAD) | (sizes > _TOO_LARGE)
         wanted = (mean > self._settings.gradient) & ~useless
         index = wanted.nonzero()[:, 0]
         # Where the cap binds, those that want most.
         room = max(0, self._max - before + int(useless.sum()))
         if len(index) > room:
             index = index[mean[index].argsort(descending=True, stable=True)[:room]]
-        large = scales[index] > self._settings.large * self._distance
+        large = sizes[index] > self._settings.large
         cloned, split = index[~large], index[large]
         added = [free.copies(cloned), *self._halves(free, split)]
         keep = ~useless

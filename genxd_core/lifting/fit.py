@@ -183,7 +183,7 @@ def _start(
     if start == "depth" and depths is not None:
         return from_depths(images, cameras, depths, masks, count, generator)
     if start == "frusta":
-        return from_frusta(images, cameras, count, generator)
+        return from_frusta(images, cameras, inputs.background, count, generator)
     if start == "triangulate":
         points = _triangulated(images, cameras, masks, seed, recipe.iterations, progress)
     assert points is not None
@@ -241,6 +241,7 @@ class _Fit:
             recipe.densify,
             max_gaussians=recipe.max_gaussians,
             distance=distance,
+            middle=inputs.cameras.centres.mean(0).to(device),
             size=inputs.size,
             generator=generator,
         )
@@ -414,7 +415,9 @@ class _Fit:
 
 
 def _distance(start: Start, inputs: FitInputs) -> float:
-    """Of the scene from the cameras: the median distance of what it starts from."""
+    """Of the scene from the cameras: as the start tells, else its points' median distance."""
+    if start.distance is not None:
+        return start.distance
     sample = start.means[:: max(1, len(start) // 1000)]
     distances = (sample[:, None] - inputs.cameras.centres).norm(dim=-1)
     return max(float(distances.median()), 1e-9)

@@ -72,7 +72,8 @@ class FreeGaussians:
             eps=1e-15,
             fused=means.device.type in ("cpu", "cuda"),
         )
-        self._first_rate = rates["means"]
+        self._rates = rates
+        self._others_end = recipe.lr_others_end
 
     def __len__(self) -> int:
         return len(self._values["means"])
@@ -119,7 +120,9 @@ class FreeGaussians:
         Args:
             done: share of the iterations that lie behind, in [0, 1].
         """
-        self._optimiser.param_groups[0]["lr"] = self._first_rate * self._decay**done
+        for group in self._optimiser.param_groups:
+            end = self._decay if group["name"] == "means" else self._others_end
+            group["lr"] = self._rates[group["name"]] * end**done
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
 

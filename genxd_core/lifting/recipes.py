@@ -23,7 +23,7 @@ class Densify:
         every: iterations between two rounds.
         gradient: mean gradient of the loss by a centre's place, in half-image units, above which a
             Gaussian is cloned (a small one) or split (a large one).
-        large: what counts as large, as a fraction of the scene's distance.
+        large: what counts as large, as a fraction of the scene's distance, or its own if farther.
         reset_every: iterations between two times when all opacities are lowered; 0 for never.
     """
 
@@ -61,6 +61,7 @@ class FitRecipe:
         lr_quats: of the rotations.
         lr_opacities: of the logits of the opacities.
         lr_colours: of the logits of the base colours; the further coefficients have a twentieth.
+        lr_others_end: all rates but that of the means fall exponentially to this share.
     """
 
     iterations: int
@@ -75,12 +76,13 @@ class FitRecipe:
     start: str = "auto"
     relocate_every: int = 100
     densify: Densify | None = None
-    lr_means: float = 1e-3
+    lr_means: float = 5e-3
     lr_means_end: float = 2e-5
     lr_scales: float = 2e-2
     lr_quats: float = 5e-3
     lr_opacities: float = 5e-2
     lr_colours: float = 2e-2
+    lr_others_end: float = 1.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -109,6 +111,7 @@ RECIPES: Mapping[str, FitRecipe] = MappingProxyType(
             ssim=0.0,
             lpips=0.2,
             densify=Densify(start=300, stop=1500),
+            lr_others_end=0.1,
         ),
         # App. H: few-view reconstruction.
         "few_view": FitRecipe(
@@ -129,6 +132,8 @@ RECIPES: Mapping[str, FitRecipe] = MappingProxyType(
             num_gaussians=5000,
             max_gaussians=20_000,
             densify=Densify(start=100, stop=400, every=50),
+            lr_means=1e-2,
+            lr_means_end=5e-5,
         ),
         # Seconds on a CPU.
         "test": FitRecipe(iterations=200, num_gaussians=2000, max_gaussians=5000),

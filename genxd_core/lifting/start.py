@@ -29,6 +29,12 @@ _COARSE = 48  # cells a side of the first look at where a hull may be
 _PACKED = 0.6  # of the distance of neighbours
 _LEAST_KEPT = 16  # points; fewer tell of cameras that do not fit the masks
 _LEAST_SEEN = 0.02  # of points before one camera that another sees too
+_DEPTHS = (0.5, 3.0, 100.0)  # near, middle and far, in distances of what the cameras look at
+_FAR_SHARE = 0.6  # of the points of a scene, behind the middle
+_REACHES = 2.0  # distance of a scene, where the cameras do not look to one point
+_CENTRED = 3  # power of the share of cameras that see a point of an object
+_PLAIN = 0.02  # what differs less from the background's colour is bare background
+_MOSTLY = 0.5
 _SPACING = 0.7  # of the distance of neighbours, points from depth
 
 
@@ -41,12 +47,14 @@ class Start:
         scales: linear.
         rgb: in [0, 1].
         kind: where they came from, in a word.
+        distance: of the scene from the cameras; ``None`` where the means tell it.
     """
 
     means: Float[Tensor, "n 3"]
     scales: Float[Tensor, " n"]
     rgb: Float[Tensor, "n 3"]
     kind: str
+    distance: float | None = None
 
     def __len__(self) -> int:
         return len(self.means)
@@ -57,7 +65,7 @@ class Start:
             return self
         index = torch.randperm(len(self), generator=generator)[:count].sort().values
         grown = self.scales[index] * (len(self) / count) ** (1 / 3)
-        return Start(self.means[index], grown, self.rgb[index], self.kind)
+        return Start(self.means[index], grown, self.rgb[index], self.kind, self.distance)
 
 
 def from_masks(
@@ -193,13 +201,20 @@ def from_depths(
 
 
 def from_frusta(
-    images: Float[Tensor, "v 3 h w"], cameras: Cameras, count: int, generator: torch.Generator
+    images: Float[Tensor, "v 3 h w"],
+    cameras: Cameras,
+    background: Float[Tensor, "3"],
+    count: int,
+    generator: torch.Generator,
 ) -> Start:
     """Points spread through what at least two cameras see, evenly in every picture.
 
-    Where the cameras look to one point, depth runs from a quarter of its distance to three times
-    it; where they do not, from the path's reach to thirty times it. Each point has the mean colour
-    that the cameras see there.
+    Where the pictures' borders are mostly bare background there is an object: points are before
+    the cameras, the more the more cameras see them. Else there is a scene: two in five stand from
+    half the distance of what the cameras look at to three times it, evenly in inverse depth, and
+    the others behind those, to a hundred times, for what is far away (a sky, a wall). Cameras that
+    do not look to one point have a multiple of the path's reach instead of that distance. Each
+    point has the mean colour that the cameras see there.
 
     Raises:
         InvalidInputError: the cameras stand in one place, or none sees what another does.
@@ -212,28 +227,48 @@ def from_frusta(
             "views from different places, or points or depth to start from."
         )
     if distance > 0 and distance < 30 * reach:
-        near, far = 0.25 * distance, 3 * distance
+        unit = distance
     else:
-        near, far = reach, 30 * reach
-    kept, tried, num_kept = [], 0, 0
+        unit = _REACHES * reach
+    near, middle, far = (factor * unit for factor in _DEPTHS)
+    is_object = _bare_border(images, background) > _MOSTLY
+    far_share = 0.0 if is_object else _FAR_SHARE
+    kept: list[Tensor] = []
+    tried = num_seen = num_kept = 0
     while num_kept < count and tried < 60 * count:
-        draws = torch.rand(2 * count, 4, generator=generator)
+        draws = torch.rand(2 * count, 5, generator=generator)
         view = (draws[:, 0] * len(cameras)).long()
-        depth = 1 / torch.lerp(torch.tensor(1 / far), torch.tensor(1 / near), draws[:, 3])
+        close = 1 / torch.lerp(torch.tensor(1 / middle), torch.tensor(1 / near), draws[:, 3])
+        distant = middle * (far / middle) ** draws[:, 3]
+        depth = torch.where(draws[:, 4] < far_share, distant, close)
         points = _unproject(cameras, view, draws[:, 1], draws[:, 2], depth)
         tried += len(points)
-        kept.append(points[_num_seen(points, cameras) >= 2])
+        seen = _num_seen(points, cameras)
+        num_seen += int((seen >= 2).sum())
+        wanted = seen >= 2
+        if is_object:
+            chance = ((seen / len(cameras)) ** _CENTRED).clamp_min(_LEAST_SEEN)
+            wanted &= torch.rand(len(points), generator=generator) < chance
+        kept.append(points[wanted])
         num_kept += len(kept[-1])
-    if num_kept < max(_LEAST_KEPT, _LEAST_SEEN * tried):
+    if num_seen < max(_LEAST_KEPT, _LEAST_SEEN * tried):
         raise InvalidInputError(
-            f"cameras do not overlap: of {tried} points before one of them, {num_kept} are seen by "
+            f"cameras do not overlap: of {tried} points before one of them, {num_seen} are seen by "
             "another too. Give cameras that look at the same things; check that the poses are "
             "camera-to-world with OpenCV axes."
         )
     means = torch.cat(kept)[:count]
     mean_depth = (means[:, None] - cameras.centres).norm(dim=-1).amin(1)
     scales = 0.5 * mean_depth * (1 / cameras.Ks_norm[:, 0, 0].mean()) * len(means) ** (-1 / 3)
-    return Start(means, scales, _colours_seen(means, images, cameras), "frusta")
+    rgb = _colours_seen(means, images, cameras)
+    return Start(means, scales, rgb, "frusta", unit)
+
+
+def _bare_border(images: Float[Tensor, "v 3 h w"], background: Float[Tensor, "3"]) -> float:
+    """The share of the pictures' border pixels that have the background's colour."""
+    bare = (images - background[:, None, None]).abs().amax(1) <= _PLAIN
+    sides = (bare[:, 0], bare[:, -1], bare[:, :, 0], bare[:, :, -1])
+    return float(torch.cat([side.flatten() for side in sides]).float().mean())
 
 
 def meeting_point(cameras: Cameras) -> tuple[Float[Tensor, "3"], float]:

@@ -20,7 +20,14 @@ from genxd_core import (
 from genxd_core.lifting.comparison import held_out_views
 from genxd_core.lifting.recipes import adjusted_recipe
 from genxd_core.lifting.start import from_depths, from_frusta, from_masks
-from genxd_core.synthetic import HELD_OUT, ObjectViews, make_object_views
+from genxd_core.synthetic import (
+    FAMILIES,
+    HELD_OUT,
+    Family,
+    ObjectViews,
+    make_clips,
+    make_object_views,
+)
 from tests.backbones import save_random_backbone
 from tests.support import seeded
 
@@ -153,11 +160,42 @@ def test_starts_lie_where_the_objects_are(views):
     depth = from_depths(
         views.images[training], cameras, views.depths[training], None, 500, generator
     )
-    spread = from_frusta(views.images[training], cameras, 500, generator)
+    spread = from_frusta(views.images[training], cameras, torch.ones(3), 500, generator)
 
     assert hull.means.norm(dim=-1).max() < 1.1
     assert depth.means.norm(dim=-1).max() < 1.1
     assert len(hull) == len(depth) == len(spread) == 500
+
+
+def _orbit() -> tuple[Tensor, Cameras]:
+    """A scene under a sky from 33 cameras of an orbit."""
+    family = Family(scenes=FAMILIES["nano_3d"].scenes, paths={"orbit": 1.0})
+    clips = make_clips([HELD_OUT + 1], family, num_frames=33, size=32)
+    return clips.images[0], clips.cameras(0)
+
+
+def test_an_object_is_looked_for_where_all_look_and_a_scene_far_away_too(views):
+    cameras = views.cameras[: views.num_training]
+    white = torch.ones(3)
+    around = from_frusta(views.images[: len(cameras)], cameras, white, 500, seeded(0)).means
+    images, path = _orbit()
+    scene = from_frusta(images, path, white, 500, seeded(0))
+
+    middle = cameras.centres.mean(0)
+    radius = (cameras.centres - middle).norm(dim=-1).mean()
+    assert ((around - middle).norm(dim=-1) < radius).float().mean() > 0.8
+    assert scene.distance is not None
+    far = (scene.means - path.centres.mean(0)).norm(dim=-1) > 3 * scene.distance
+    assert 0.4 < far.float().mean() < 0.8
+
+
+def test_cameras_between_those_of_a_scene_see_it_too():
+    images, path = _orbit()
+    between = list(range(1, len(path), 2))
+    recipe = replace(RECIPES["demo"], iterations=150, num_gaussians=2000, max_gaussians=4000)
+    result = fit_gaussians(images, path, recipe=recipe, held_out=between)
+    assert result.start == "frusta"
+    assert result.metrics["held_out_psnr"] > 27
 
 
 def _away(cameras: Cameras) -> Cameras:
