@@ -8,7 +8,7 @@ Dimension letters: n Gaussians.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -56,6 +56,7 @@ class FitStep:
     seconds: float
 
 
+@runtime_checkable
 class FitModel(Protocol):
     """What a fit changes."""
 

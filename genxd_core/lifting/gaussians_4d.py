@@ -4,11 +4,12 @@ Dimension letters: n Gaussians.
 """
 
 import copy
-from typing import Any, NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..cameras.cameras import Cameras
 from ..errors import InvalidInputError
@@ -36,20 +37,22 @@ class FreeValues(NamedTuple):
     logits: Float[Tensor, " n"]
 
 
-class Motion(Protocol):
-    """How Gaussians move; a ``torch.nn.Module`` as well.
+class Motion(nn.Module, ABC):
+    """How Gaussians move.
 
     Attributes:
         kind: its name in files.
     """
 
-    kind: str
+    kind: ClassVar[str]
 
-    def __call__(self, values: FreeValues, time: float) -> FreeValues:
+    @abstractmethod
+    def forward(self, values: FreeValues, time: float) -> FreeValues:
         """The values at a time in [0, 1]."""
 
+    @abstractmethod
     def config(self) -> dict[str, Any]:
-        """What it is built from, for files."""
+        """The arguments that it is built from, for files."""
 
 
 class Gaussians4D:
@@ -57,8 +60,7 @@ class Gaussians4D:
 
     Attributes:
         canonical: the Gaussians that the motion starts from, in the motion's world.
-        motion: a ``torch.nn.Module`` that says where they are at a time (a deformation field, or
-            shared motion bases).
+        motion: where they are at a time (a deformation field, or shared motion bases).
         rotation: (3, 3) from the motion's world to the scene's, float64 on the CPU.
     """
 
@@ -96,9 +98,8 @@ class Gaussians4D:
 
     def to(self, device: torch.device | str | None) -> "Gaussians4D":
         """A copy on a device; the one given keeps its own."""
-        motion = copy.deepcopy(self.motion)
-        moved = motion.to(device)  # type: ignore[attr-defined]  # a module
-        return Gaussians4D(self.canonical.to(device), moved, self.rotation)
+        motion = copy.deepcopy(self.motion).to(device)
+        return Gaussians4D(self.canonical.to(device), motion, self.rotation)
 
     @property
     def device(self) -> torch.device:

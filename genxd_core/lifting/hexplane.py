@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .gaussians_4d import FreeValues
+from .gaussians_4d import FreeValues, Motion
 
 __all__ = ["HexPlaneField"]
 
@@ -26,7 +26,7 @@ _SMALL = 0.01  # so that nothing moves at first
 _MARGIN = 0.1  # of the box of the Gaussians, on each side
 
 
-class HexPlaneField(nn.Module):
+class HexPlaneField(Motion):
     """What is added to each Gaussian at a time: to its place, size and turn, and if asked opacity.
 
     The features of a place and time are the product of those of six planes, joined over levels.
@@ -64,8 +64,8 @@ class HexPlaneField(nn.Module):
             "width": width,
             "moves_opacity": moves_opacity,
         }
-        corners = torch.tensor([self._config["low"], self._config["high"]])
-        self.register_buffer("box", corners)
+        self.box: Tensor
+        self.register_buffer("box", torch.tensor([self._config["low"], self._config["high"]]))
         self.planes = nn.ParameterList(
             self._plane(pair, channels, count, time_cells) for count in cells for pair in _PAIRS
         )
@@ -132,12 +132,11 @@ class HexPlaneField(nn.Module):
         ]
 
     def _extent(self) -> Tensor:
-        box: Tensor = self.box
-        return 0.5 * (box[1] - box[0]).amax()
+        return 0.5 * (self.box[1] - self.box[0]).amax()
 
     def _features(self, means: Tensor, time: float) -> Float[Tensor, "n f"]:
-        box: Tensor = self.box
-        place = 2 * (means - box[0]) / (box[1] - box[0]) - 1
+        low, high = self.box
+        place = 2 * (means - low) / (high - low) - 1
         at = torch.cat([place, place.new_full((len(place), 1), 2 * time - 1)], 1)
         levels = []
         for first in range(0, len(self.planes), len(_PAIRS)):

@@ -38,7 +38,7 @@ class FieldSettings:
     lr_network: float = 5e-3
     lr_end: float = 0.1
     space: float = 1e-4
-    time: float = 1e-2
+    time: float = 1e-3
     still: float = 1e-4
 
 
@@ -58,12 +58,16 @@ class FitRecipe4D:
     field: FieldSettings = field(default_factory=FieldSettings)
 
 
-def _moving(iterations: int, lpips: float, **losses: float) -> FitRecipe:
+def _moving(
+    iterations: int, *, l1: float = 0.8, ssim: float = 0.2, lpips: float = 0.0
+) -> FitRecipe:
     """Rates of a third of the static stage's: what is fitted already moves with care."""
     return FitRecipe(
         iterations=iterations,
         num_gaussians=1,
         max_gaussians=1,
+        l1=l1,
+        ssim=ssim,
         lpips=lpips,
         relocate_every=0,
         lr_means=6e-4,
@@ -72,7 +76,6 @@ def _moving(iterations: int, lpips: float, **losses: float) -> FitRecipe:
         lr_quats=1.5e-3,
         lr_opacities=1.5e-2,
         lr_colours=6e-3,
-        **losses,
     )
 
 
@@ -89,18 +92,20 @@ RECIPES_4D: Mapping[str, FitRecipe4D] = MappingProxyType(
                 lpips=0.2,
                 densify=Densify(start=100, stop=400, every=50),
             ),
-            moving=_moving(2000, 0.2, l1=1.0, ssim=0.0),
+            moving=_moving(2000, l1=1.0, ssim=0.0, lpips=0.2),
         ),
         # Minutes on a CPU.
         "demo": FitRecipe4D(
             static=FitRecipe(iterations=300, num_gaussians=4000, max_gaussians=6000),
-            moving=_moving(1200, 0.0),
+            moving=_moving(1200),
         ),
         # Seconds on a CPU.
         "test": FitRecipe4D(
             static=FitRecipe(iterations=60, num_gaussians=1000, max_gaussians=2000),
-            moving=_moving(150, 0.0),
-            field=FieldSettings(channels=8, cells=(24,), width=32),
+            moving=_moving(300),
+            field=FieldSettings(
+                channels=8, cells=(24,), width=32, lr_planes=5e-2, lr_network=1e-2, time=0.0
+            ),
         ),
     }
 )
