@@ -54,7 +54,7 @@ _PUBLIC = {
     "lifting.fit_loop": ["FitStep"],
     "lifting.gaussians_4d": ["Gaussians4D"],
     "lifting.recipes": ["RECIPES", "Densify", "FitRecipe"],
-    "lifting.recipes_4d": ["RECIPES_4D", "FieldSettings", "FitRecipe4D"],
+    "lifting.recipes_4d": ["RECIPES_4D", "FieldSettings", "FitRecipe4D", "adjusted_recipe_4d"],
     "lifting.perceptual": ["PerceptualModel", "load_perceptual"],
     "lifting.ply": ["load_ply", "save_ply"],
     "lifting.point_cloud": ["PointCloud"],

@@ -1,13 +1,19 @@
 """Named settings of fits that move: a stage that stands still, then one that moves."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from ..errors import InvalidInputError
-from .recipes import Densify, FitRecipe
+from .recipes import Densify, FitRecipe, adjusted_recipe
 
-__all__ = ["RECIPES_4D", "FieldSettings", "FitRecipe4D", "find_recipe_4d"]
+__all__ = [
+    "RECIPES_4D",
+    "FieldSettings",
+    "FitRecipe4D",
+    "adjusted_recipe_4d",
+    "find_recipe_4d",
+]
 
 
 @dataclass(frozen=True)
@@ -125,3 +131,29 @@ def find_recipe_4d(recipe: str | FitRecipe4D) -> FitRecipe4D:
             "FitRecipe4D."
         )
     return RECIPES_4D[recipe]
+
+
+def adjusted_recipe_4d(
+    recipe: str | FitRecipe4D,
+    *,
+    iterations: int | None = None,
+    num_gaussians: int | None = None,
+    lpips: float | None = None,
+) -> FitRecipe4D:
+    """A recipe with some settings changed; ``None`` leaves one as it is.
+
+    Args:
+        recipe: by its name, or itself.
+        iterations: of the second stage.
+        num_gaussians: to start the first stage with.
+        lpips: of both stages.
+
+    Raises:
+        InvalidInputError: there is no such recipe, or it cannot have such a setting.
+    """
+    settings = find_recipe_4d(recipe)
+    return replace(
+        settings,
+        static=adjusted_recipe(settings.static, num_gaussians=num_gaussians, lpips=lpips),
+        moving=adjusted_recipe(settings.moving, iterations=iterations, lpips=lpips),
+    )
