@@ -20,6 +20,8 @@ _MODULES = (
     "sampling",
     "long_paths",
     "lift",
+    "lift_4d",
+    "splat_4d",
     "render_splat",
     "perceptual",
 )
