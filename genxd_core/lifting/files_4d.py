@@ -25,13 +25,17 @@ from ..progress import Progress, report
 from .gaussians import Gaussians
 from .gaussians_4d import Gaussians4D, Motion
 from .hexplane import HexPlaneField
+from .motion_bases import MotionBases
 from .ply import save_ply
 
 __all__ = ["export_sequence", "load_gaussians_4d", "save_gaussians_4d"]
 
 VERSION = 1
 _KEY = "genxd_splat4d"
-_MOTIONS: dict[str, type[Motion]] = {HexPlaneField.kind: HexPlaneField}
+_MOTIONS: dict[str, type[Motion]] = {
+    HexPlaneField.kind: HexPlaneField,
+    MotionBases.kind: MotionBases,
+}
 _CANONICAL = ("means", "quats", "scales", "opacities", "sh")
 _MANIFEST, _CAMERAS = "manifest.json", "cameras.json"
 _MOST_FRAMES = 10_000
@@ -41,7 +45,7 @@ def save_gaussians_4d(gaussians: Gaussians4D, path: str | Path) -> Path:
     """Write Gaussians and motion so that they can be read and fitted on; whole or not at all.
 
     Args:
-        gaussians: of `fit_gaussians_4d`.
+        gaussians: of `fit_gaussians_4d` or `fit_motion_bases`.
         path: of the file, which ends in .safetensors; its folder is made.
 
     Returns:

@@ -63,6 +63,7 @@ def fit_gaussians(
     *,
     recipe: str | FitRecipe = "single_view",
     masks: Tensor | None = None,
+    ignore: Tensor | None = None,
     background: Sequence[float] = (1.0, 1.0, 1.0),
     points: PointCloud | None = None,
     depths: Tensor | None = None,
@@ -89,6 +90,7 @@ def fit_gaussians(
             (10k; photometric, SSIM, LPIPS) are the paper's; "demo" takes minutes on a CPU, "test"
             seconds. Or settings of your own, best made with ``dataclasses.replace`` from `RECIPES`.
         masks: (V, 1, H, W), 1 = object. `masks_from_background` makes them.
+        ignore: (V, 1, H, W), 1 = not looked at, such as what moves in a scene at rest.
         background: colour that the images are over, red, green and blue.
         points: to start from.
         depths: (V, 1, H, W) z-depth in scene units to start from, 0 where unknown.
@@ -123,6 +125,7 @@ def fit_gaussians(
             depths=depths,
             background=background,
             held_out=held_out,
+            ignore=ignore,
         )
         loss = FitLoss(inputs, settings, perceptual, where)
         begin = _start(inputs, settings, start, points, generator, seed, progress)
@@ -232,6 +235,9 @@ class _StillModel:
             free.opacities,
             free.colours(degree),
         )
+
+    def features(self) -> None:
+        return None
 
     def penalty(self) -> None:
         return None

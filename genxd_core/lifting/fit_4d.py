@@ -29,7 +29,7 @@ from .point_cloud import PointCloud
 from .rasterize import TensorRendering
 from .recipes_4d import FieldSettings, FitRecipe4D, find_recipe_4d
 
-__all__ = ["FitResult4D", "fit_gaussians_4d"]
+__all__ = ["FitResult4D", "check_times", "first_of_two_stages", "fit_gaussians_4d"]
 
 _LEAST_AT_ONE_TIME = 4  # views, to fit a static scene to them
 _FEW_TIMES = 6  # up to so many each has its own cells
@@ -41,7 +41,7 @@ class FitResult4D:
 
     Attributes:
         gaussians: in the world of the cameras, on the CPU.
-        static: what came of the first stage.
+        static: what came of the first stage; ``None`` where it was left out.
         history: a record for each iteration of both stages (for every tenth on a GPU).
         metrics: "psnr" and "ssim" of the training views, each at its own time, "held_out_psnr" and
             "held_out_ssim" of the others where there are any, "num_gaussians", "iterations" done
@@ -52,7 +52,7 @@ class FitResult4D:
     """
 
     gaussians: Gaussians4D
-    static: FitResult
+    static: FitResult | None
     history: tuple[FitStep, ...]
     metrics: dict[str, float]
     start: str
@@ -141,7 +141,7 @@ def fit_gaussians_4d(
                 seed=seed,
                 backend=backend,
                 device=where,
-                progress=_first_of(progress, settings.moving.iterations),
+                progress=first_of_two_stages(progress, settings.moving.iterations),
                 on_step=on_step,
             )
             field = _field(static.gaussians, settings.field, times, seed)
@@ -157,7 +157,7 @@ def fit_gaussians_4d(
         return _result(fit, static, drawn_by)
 
 
-def check_times(inputs: FitInputs) -> list[float]:
+def check_times(inputs: FitInputs, *, masks_may_be_empty: bool = False) -> list[float]:
     """The different times of the views, in order.
 
     Raises:
@@ -177,7 +177,7 @@ def check_times(inputs: FitInputs) -> list[float]:
             "needs at least two different times. For a scene at rest use fit_gaussians (GenXD "
             "Lift To 3DGS)."
         )
-    if inputs.masks is not None:
+    if inputs.masks is not None and not masks_may_be_empty:
         covered = inputs.masks.flatten(1).amax(1) > 0.5
         for time in times:
             if not bool(covered[found == time].any()):
@@ -229,7 +229,7 @@ def _static_views(
     )
 
 
-def _first_of(progress: Progress | None, to_come: int) -> Progress | None:
+def first_of_two_stages(progress: Progress | None, to_come: int) -> Progress | None:
     """One bar over both stages."""
     if progress is None:
         return None
@@ -328,6 +328,9 @@ class _MovingModel:
             moved.logits.sigmoid(),
             self._free.colours(degree),
         )
+
+    def features(self) -> None:
+        return None
 
     def penalty(self) -> Float[Tensor, ""]:
         weights = self._recipe.field

@@ -29,6 +29,7 @@ class FitInputs:
         cameras: one per image.
         masks: 1 = object, or ``None``.
         depths: z-depth in scene units, 0 where unknown, or ``None``.
+        ignore: 1 = not looked at, or ``None``.
         background: of the images.
         training: views to fit.
         held_out: views to compare with, never fitted.
@@ -41,6 +42,7 @@ class FitInputs:
     background: Float[Tensor, "3"]
     training: tuple[int, ...]
     held_out: tuple[int, ...]
+    ignore: Float[Tensor, "v 1 h w"] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -63,6 +65,7 @@ def check_fit_inputs(
     depths: Tensor | None,
     background: Sequence[float],
     held_out: Sequence[int],
+    ignore: Tensor | None = None,
 ) -> FitInputs:
     """Check what a fit is given, and copy it out of any inference mode.
 
@@ -101,6 +104,7 @@ def check_fit_inputs(
         background=colour,
         training=training,
         held_out=compared,
+        ignore=None if ignore is None else _map(ignore, "ignore", kept),
     )
 
 

@@ -66,6 +66,9 @@ class FitModel(Protocol):
     def values(self, view: int, iteration: int) -> DrawnValues:
         """The Gaussians as this view sees them, with gradients."""
 
+    def features(self) -> Float[Tensor, "n d"] | None:
+        """What else is drawn for the loss, a row for each Gaussian."""
+
     def penalty(self) -> Float[Tensor, ""] | None:
         """What is added to the loss of every view."""
 
@@ -83,7 +86,7 @@ class FitLoop:
         model: what is fitted.
         inputs: the views.
         iterations: how many.
-        loss: that compares a rendering with a view.
+        loss: that compares a rendering with a view: `FitLoss`, or with more terms.
         backend: that draws.
         device: of the model.
         generator: on the CPU, of the order of the views and the backgrounds.
@@ -180,6 +183,7 @@ class FitLoop:
             width=width,
             height=height,
             backend=self._backend,  # type: ignore[arg-type]  # as choose_backend found it
+            features=self._model.features(),
         )
         loss, quality = self._loss(rendering, view, self._generator)
         penalty = self._model.penalty()

@@ -15,6 +15,8 @@ from .recipes import FitRecipe
 
 __all__ = ["FitLoss"]
 
+_IGNORED = 0.1  # of a pixel; blurred rims are left out as well
+
 
 class FitLoss:
     """Compares a rendering over black with a view.
@@ -54,6 +56,7 @@ class FitLoss:
         self._images = inputs.images.to(device)
         self._background = inputs.background.to(device)[:, None, None]
         self._masks = None if inputs.masks is None else inputs.masks.to(device)
+        self._ignore = None if inputs.ignore is None else inputs.ignore.to(device) > _IGNORED
         self._objects: Tensor | None = None
         if self._masks is not None:
             over = (1 - self._masks) * self._background
@@ -79,7 +82,7 @@ class FitLoss:
             behind = torch.rand(3, generator=generator).to(target)[:, None, None]
             target = self._objects[view : view + 1] + (1 - mask) * behind
             loss = loss + recipe.mask * (rendering.alpha - mask).abs().mean()
-        picture = rendering.rgb + (1 - rendering.alpha) * behind
+        picture = self._looked_at(rendering.rgb + (1 - rendering.alpha) * behind, target, view)
         difference = picture - target
         if recipe.l1:
             loss = loss + recipe.l1 * difference.abs().mean()
@@ -90,9 +93,16 @@ class FitLoss:
         quality = -10 * difference.detach().square().mean().clamp_min(1e-10).log10()
         return loss, quality
 
+    def _looked_at(self, picture: Tensor, target: Tensor, view: int) -> Tensor:
+        """The picture with the truth where it is not looked at, so that nothing is learnt there."""
+        if self._ignore is None:
+            return picture
+        return torch.where(self._ignore[view : view + 1], target, picture)
+
     def _perceptual(self, rendering: Rendering, view: int) -> Float[Tensor, ""]:
-        picture = rendering.rgb + (1 - rendering.alpha) * self._background
         target = self._images[view : view + 1]
+        over = rendering.rgb + (1 - rendering.alpha) * self._background
+        picture = self._looked_at(over, target, view)
         if self._model is None:
             # One stand-in for what LPIPS adds to a plain difference: edges and structure.
             likeness = ssim(picture, target, window="same").mean()

@@ -5,14 +5,17 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from ..errors import InvalidInputError
-from .recipes import Densify, FitRecipe, adjusted_recipe
+from .recipes import RECIPES, Densify, FitRecipe, adjusted_recipe
 
 __all__ = [
     "RECIPES_4D",
+    "RECIPES_BASES",
     "FieldSettings",
     "FitRecipe4D",
+    "FitRecipeBases",
     "adjusted_recipe_4d",
     "find_recipe_4d",
+    "find_recipe_bases",
 ]
 
 
@@ -157,3 +160,75 @@ def adjusted_recipe_4d(
         static=adjusted_recipe(settings.static, num_gaussians=num_gaussians, lpips=lpips),
         moving=adjusted_recipe(settings.moving, iterations=iterations, lpips=lpips),
     )
+
+
+@dataclass(frozen=True)
+class FitRecipeBases:
+    """Settings of `fit_motion_bases`.
+
+    Attributes:
+        static: of the first stage, which fits what does not move.
+        moving: iterations, losses and the Gaussians' learning rates of the second stage; its
+            ``num_gaussians`` is how many move at most.
+        num_bases: rigid motions that are shared.
+        lr_bases: learning rate of the bases.
+        lr_weights: of how much of each basis a Gaussian has.
+        lr_end: share of both rates that is left at the end.
+        acceleration: weight of the bases' second differences over the frames.
+        mask: weight of the difference of what moves, as drawn, and the masks.
+        depth: weight of the difference of inverse depths.
+    """
+
+    static: FitRecipe
+    moving: FitRecipe
+    num_bases: int = 6
+    lr_bases: float = 1e-2
+    lr_weights: float = 5e-2
+    lr_end: float = 0.1
+    acceleration: float = 0.01
+    mask: float = 0.5
+    depth: float = 0.5
+
+
+RECIPES_BASES: Mapping[str, FitRecipeBases] = MappingProxyType(
+    {
+        # App. E: photometric, depth and mask losses.
+        "scene_4d": FitRecipeBases(
+            static=FitRecipe(
+                iterations=2000,
+                num_gaussians=20_000,
+                max_gaussians=100_000,
+                densify=Densify(start=300, stop=1500),
+            ),
+            moving=replace(_moving(4000), num_gaussians=20_000, max_gaussians=20_000),
+            num_bases=10,
+        ),
+        # Minutes on a CPU.
+        "demo": FitRecipeBases(
+            static=RECIPES["demo"],
+            moving=replace(_moving(800), num_gaussians=4000, max_gaussians=4000),
+        ),
+        # Seconds on a CPU.
+        "test": FitRecipeBases(
+            static=RECIPES["test"],
+            moving=replace(_moving(250), num_gaussians=1000, max_gaussians=1000),
+            lr_bases=2e-2,
+        ),
+    }
+)
+
+
+def find_recipe_bases(recipe: str | FitRecipeBases) -> FitRecipeBases:
+    """A recipe by its name, or itself.
+
+    Raises:
+        InvalidInputError: there is none of this name.
+    """
+    if isinstance(recipe, FitRecipeBases):
+        return recipe
+    if recipe not in RECIPES_BASES:
+        raise InvalidInputError(
+            f"recipe is {recipe!r}; expected one of {', '.join(map(repr, RECIPES_BASES))}, or a "
+            "FitRecipeBases."
+        )
+    return RECIPES_BASES[recipe]

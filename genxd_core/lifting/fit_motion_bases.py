@@ -1,0 +1,368 @@
+"""A scene in which some things move: a background at rest, and shared rigid motions (App. E).
+
+Dimension letters: v views, n Gaussians, m of them that move.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..cameras.cameras import Cameras
+from ..errors import InvalidInputError
+from ..progress import Progress
+from .backends import Backend, choose_backend
+from .fit import FitResult, fit_gaussians
+from .fit_4d import FitResult4D, check_times, first_of_two_stages
+from .fit_inputs import FitInputs, check_fit_inputs
+from .fit_loop import DrawnValues, FitLoop, FitStep
+from .fit_loss import FitLoss
+from .gaussians import Gaussians
+from .gaussians_4d import Gaussians4D
+from .motion_bases import MotionBases
+from .parameters import FreeGaussians
+from .perceptual import PerceptualModel
+from .point_cloud import PointCloud
+from .rasterize import Rendering, TensorRendering
+from .recipes_4d import FitRecipeBases, find_recipe_bases
+from .start import Start, from_depths, from_masks
+
+__all__ = ["fit_motion_bases"]
+
+_LEAST_AROUND = 4  # views of one time, to carve what moves out of its masks
+_INSIDE = 0.5  # of a mask
+_FIRST_OPACITY = 0.5
+_NEARER_HALF = 0.3  # quantile of the depths at rest around what moves, without depth of its own
+_LEAST_DEPTH = 1e-6
+_SPACING = 0.7  # of the distance of neighbours
+
+
+def fit_motion_bases(
+    images: Float[Tensor, "v 3 h w"],
+    cameras: Cameras,
+    masks: Tensor,
+    *,
+    depths: Tensor | None = None,
+    plain_background: bool = False,
+    recipe: str | FitRecipeBases = "scene_4d",
+    background: Sequence[float] = (1.0, 1.0, 1.0),
+    points: PointCloud | None = None,
+    perceptual: PerceptualModel | Literal["gradient"] | None = None,
+    held_out: Sequence[int] = (),
+    seed: int = 0,
+    backend: Backend = "auto",
+    device: torch.device | str | None = None,
+    progress: Progress | None = None,
+    on_step: Callable[[FitStep], None] | None = None,
+) -> FitResult4D:
+    """Fit a scene of which the masked part moves, from one video or several.
+
+    First what is at rest is fitted, without looking at what moves. Then Gaussians of what moves are
+    placed where it is seen largest: in the common volume of the masks where at least four views
+    are of that time, else at its depth, else at the depth of what stands around it. At last all are
+    fitted together; those that move share a few rigid motions over the frames.
+
+    Args:
+        images: in [0, 1].
+        cameras: one per image; ``cameras.times`` in [0, 1] is each image's time.
+        masks: (V, 1, H, W), 1 = what moves. May be empty at some times, where it is out of sight.
+        depths: (V, 1, H, W) z-depth in the cameras' scene units, 0 where unknown.
+        plain_background: there is nothing but what moves before ``background``, and the first
+            stage is left out.
+        recipe: "scene_4d" is long, "demo" takes minutes on a CPU, "test" seconds. Or settings of
+            your own.
+        background: colour behind everything, red, green and blue.
+        points: of what is at rest, to start from.
+        perceptual: as for `fit_gaussians`.
+        held_out: images to compare with instead of fitting them.
+        seed: of everything random.
+        backend: of `rasterize`.
+        device: where to fit; ``None`` for CUDA where there is one, else the CPU.
+        progress: called after every iteration of both stages, now and then with a picture.
+            Returning ``False`` ends the fit and keeps the best so far.
+        on_step: called with what goes into the history.
+
+    Raises:
+        InvalidInputError: inputs that do not fit together, images all of one time, masks that are
+            empty everywhere, or views from which nothing can start.
+        MissingDependencyError: as for `fit_gaussians`.
+        Cancelled: as for `fit_gaussians`.
+    """
+    settings = find_recipe_bases(recipe)
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    drawn_by = choose_backend(backend, where)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.inference_mode(False), torch.enable_grad():
+        inputs = check_fit_inputs(
+            images, cameras, masks=masks, depths=depths, background=background, held_out=held_out
+        )
+        times = check_times(inputs, masks_may_be_empty=True)
+        _check_masks(inputs)
+        loss = _SceneLoss(inputs, settings, perceptual, where, plain=plain_background)
+        static = None
+        if not plain_background:
+            static = _at_rest(
+                inputs,
+                settings,
+                points=points,
+                perceptual=perceptual,
+                seed=seed,
+                backend=backend,
+                device=where,
+                progress=first_of_two_stages(progress, settings.moving.iterations),
+                on_step=on_step,
+            )
+        resting = None if static is None else static.gaussians
+        start = _moving_start(inputs, resting, settings, generator)
+        model = _BasesModel(inputs, settings, start, resting, times, where, seed)
+        fit = FitLoop(model, inputs, settings.moving.iterations, loss, drawn_by, where, generator)
+        done = 0 if static is None else int(static.metrics["iterations"])
+        fit.cancelled = static is not None and static.cancelled
+        if not fit.cancelled:
+            fit.run(progress, on_step, done_before=done)
+        gaussians, metrics = fit.outcome()
+        assert isinstance(gaussians, Gaussians4D)
+        metrics["iterations"] += done
+        metrics["static_seconds"] = 0.0 if static is None else static.metrics["seconds"]
+        metrics["seconds"] += metrics["static_seconds"]
+        metrics["num_moving"] = len(start)
+        history = (*(() if static is None else static.history), *fit.history)
+        return FitResult4D(
+            gaussians.to("cpu"),
+            static,
+            history,
+            metrics,
+            start.kind,
+            drawn_by,
+            fit.cancelled,
+        )
+
+
+def _check_masks(inputs: FitInputs) -> None:
+    assert inputs.masks is not None
+    if not bool((inputs.masks[list(inputs.training)] > _INSIDE).any()):
+        raise InvalidInputError(
+            "masks are all empty, so nothing moves; 1 means what moves. Invert them, or fit the "
+            "scene with fit_gaussians (GenXD Lift To 3DGS)."
+        )
+
+
+def _at_rest(
+    inputs: FitInputs,
+    settings: FitRecipeBases,
+    *,
+    points: PointCloud | None,
+    perceptual: PerceptualModel | Literal["gradient"] | None,
+    seed: int,
+    backend: Backend,
+    device: torch.device,
+    progress: Progress | None,
+    on_step: Callable[[FitStep], None] | None,
+) -> FitResult:
+    """What does not move, from all training views at once."""
+    assert inputs.masks is not None
+    index = torch.tensor(inputs.training)
+    cameras = inputs.cameras[index]
+    depths = None
+    if inputs.depths is not None:
+        depths = inputs.depths[index] * (inputs.masks[index] <= _INSIDE)
+    return fit_gaussians(
+        inputs.images[index],
+        Cameras(cameras.c2w, cameras.Ks_norm),
+        recipe=settings.static,
+        ignore=inputs.masks[index],
+        depths=depths,
+        background=inputs.background.tolist(),
+        points=points,
+        perceptual=perceptual if settings.static.lpips else None,
+        seed=seed,
+        backend=backend,
+        device=device,
+        progress=progress,
+        on_step=on_step,
+    )
+
+
+def _moving_start(
+    inputs: FitInputs,
+    resting: Gaussians | None,
+    settings: FitRecipeBases,
+    generator: torch.Generator,
+) -> Start:
+    """Gaussians of what moves, at the time when most of it is seen."""
+    assert inputs.masks is not None
+    assert inputs.cameras.times is not None
+    index = torch.tensor(inputs.training)
+    times, masks = inputs.cameras.times[index], inputs.masks[index]
+    area = masks.flatten(1).sum(1)
+    moments = times.unique()
+    # The mean over a time's views: a time with more of them does not win by that.
+    means = torch.stack([area[times == moment].mean() for moment in moments])
+    at = index[times == moments[int(means.argmax())]]
+    images, cameras, seen = inputs.images[at], inputs.cameras[at], inputs.masks[at]
+    still = Cameras(cameras.c2w, cameras.Ks_norm)
+    count = settings.moving.num_gaussians
+    known = None if inputs.depths is None else inputs.depths[at]
+    if len(at) >= _LEAST_AROUND:
+        return from_masks(images, still, seen, count, generator, at.tolist())
+    if known is not None and bool(((known > 0) & (seen > _INSIDE)).any()):
+        return from_depths(images, still, known, seen, count, generator)
+    best = int(seen.flatten(1).sum(1).argmax())
+    return _flat(images[best], still[best : best + 1], seen[best], resting, count, generator)
+
+
+def _flat(
+    image: Float[Tensor, "3 h w"],
+    camera: Cameras,
+    mask: Float[Tensor, "1 h w"],
+    resting: Gaussians | None,
+    count: int,
+    generator: torch.Generator,
+) -> Start:
+    """A sheet of Gaussians in front of one camera, as far away as what stands around it."""
+    if resting is None:
+        raise InvalidInputError(
+            "masks tell the outline of what moves, but nothing tells how far away it is: there are "
+            f"less than {_LEAST_AROUND} views of any time, no depths, and nothing at rest around "
+            "it. Give depths, views from more sides, or switch plain_background off."
+        )
+    rows, columns = (mask[0] > _INSIDE).nonzero().unbind(-1)
+    height, width = mask.shape[1:]
+    viewmat, K = camera.viewmats[0], camera.Ks(width, height)[0]
+    local = resting.means @ viewmat[:3, :3].T + viewmat[:3, 3]
+    ahead = local[:, 2] > _LEAST_DEPTH
+    place = (local @ K.T)[:, :2] / local[:, 2:].clamp_min(_LEAST_DEPTH)
+    low = torch.stack([columns.min(), rows.min()]).float()
+    high = torch.stack([columns.max(), rows.max()]).float() + 1
+    margin = 0.25 * (high - low)
+    around = ahead & ((place > low - margin) & (place < high + margin)).all(1)
+    around &= resting.opacities > 0.1
+    depths = local[around if bool(around.any()) else ahead, 2]
+    if len(depths) == 0:
+        raise InvalidInputError(
+            "nothing at rest stands before the camera that sees most of what moves, so nothing "
+            "tells how far away that is; give depths."
+        )
+    depth = float(depths.quantile(_NEARER_HALF))
+    depth_map = torch.full((1, 1, height, width), depth)
+    return from_depths(image[None], camera, depth_map, mask[None], count, generator)
+
+
+class _SceneLoss(FitLoss):
+    """Photometric; what moves, as drawn, against the masks; inverse depth (App. E)."""
+
+    def __init__(
+        self,
+        inputs: FitInputs,
+        recipe: FitRecipeBases,
+        perceptual: PerceptualModel | Literal["gradient"] | None,
+        device: torch.device,
+        *,
+        plain: bool,
+    ) -> None:
+        whole = copy.copy(inputs)
+        if not plain:
+            object.__setattr__(whole, "masks", None)  # a copy of a frozen record
+        super().__init__(whole, recipe.moving, perceptual, device)
+        assert inputs.masks is not None
+        self._scene_recipe, self._plain = recipe, plain
+        self._moves = inputs.masks.to(device)
+        self._inverse: Tensor | None = None
+        if inputs.depths is not None:
+            depths = inputs.depths.to(device)
+            self._inverse = torch.where(depths > 0, 1 / depths.clamp_min(_LEAST_DEPTH), 0.0)
+            known = self._inverse[self._inverse > 0]
+            self._unit = float(known.median()) if len(known) else 1.0
+
+    def __call__(
+        self, rendering: Rendering, view: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        loss, quality = super().__call__(rendering, view, generator)
+        recipe = self._scene_recipe
+        if not self._plain and rendering.features is not None:
+            wrong = (rendering.features - self._moves[view : view + 1]).abs().mean()
+            loss = loss + recipe.mask * wrong
+        if self._inverse is not None and recipe.depth:
+            target = self._inverse[view : view + 1]
+            known = (target > 0) & (rendering.alpha > _INSIDE)
+            ours = torch.where(known, 1 / rendering.depth.clamp_min(_LEAST_DEPTH), target)
+            # As a share of the typical one, so that the scene's scale does not matter.
+            loss = loss + recipe.depth * (ours - target).abs().mean() / self._unit
+        return loss, quality
+
+
+class _BasesModel:
+    """Moving Gaussians first, then those at rest, and the bases that move the first."""
+
+    def __init__(
+        self,
+        inputs: FitInputs,
+        recipe: FitRecipeBases,
+        start: Start,
+        resting: Gaussians | None,
+        times: list[float],
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        self._recipe = recipe
+        assert inputs.cameras.times is not None
+        self._times = inputs.cameras.times.tolist()
+        moving = Gaussians.from_rgb(
+            start.means,
+            torch.tensor([[1.0, 0.0, 0.0, 0.0]]).repeat(len(start), 1),
+            start.scales[:, None].repeat(1, 3),
+            torch.full((len(start),), _FIRST_OPACITY),
+            start.rgb,
+        )
+        parts = [moving] if resting is None else [moving, resting.with_degree(0)]
+        everything = Gaussians.concatenate(parts)
+        distances = (start.means[:, None] - inputs.cameras.centres).norm(dim=-1)
+        unit = float(distances.median() / inputs.cameras.Ks_norm[:, 0, 0].mean())
+        self._free = FreeGaussians.resumed(everything.to(device), recipe=recipe.moving, unit=unit)
+        self._bases = MotionBases.around(
+            start.means.to(device), times=times, num_bases=recipe.num_bases, seed=seed
+        )
+        self._which = None
+        if resting is not None:
+            self._which = torch.zeros(len(everything), 1, device=device)
+            self._which[: len(start)] = 1
+        self._optimiser = torch.optim.Adam(
+            self._bases.groups(bases=recipe.lr_bases, weights=recipe.lr_weights),
+            eps=1e-15,
+            fused=device.type in ("cpu", "cuda"),
+        )
+        self._first_rates = [group["lr"] for group in self._optimiser.param_groups]
+
+    def __len__(self) -> int:
+        return len(self._free)
+
+    def values(self, view: int, iteration: int) -> DrawnValues:
+        moved = self._bases(self._free.moving(), self._times[view])
+        return (
+            moved.means,
+            moved.quats,
+            moved.log_scales.exp(),
+            moved.logits.sigmoid(),
+            self._free.colours(0),
+        )
+
+    def features(self) -> Tensor | None:
+        return self._which
+
+    def penalty(self) -> Float[Tensor, ""]:
+        return self._recipe.acceleration * self._bases.acceleration()
+
+    def learn(self, rendering: TensorRendering, iteration: int) -> None:
+        done = iteration / self._recipe.moving.iterations
+        self._free.step(done)
+        for group, first in zip(self._optimiser.param_groups, self._first_rates, strict=True):
+            group["lr"] = first * self._recipe.lr_end**done
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+
+    def snapshot(self) -> Gaussians4D:
+        bases = copy.deepcopy(self._bases).requires_grad_(False)
+        return Gaussians4D(self._free.gaussians(), bases)
