@@ -25,7 +25,7 @@ from .perceptual import PerceptualModel
 from .point_cloud import PointCloud
 from .rasterize import TensorRendering
 from .recipes import FitRecipe, find_recipe
-from .start import Start, from_depths, from_frusta, from_masks, from_points
+from .start import Start, check_masks, from_depths, from_frusta, from_masks, from_points
 
 __all__ = ["STARTS", "FitResult", "FitStep", "fit_gaussians"]
 
@@ -149,6 +149,8 @@ def _start(
     progress: Progress | None,
 ) -> Start:
     images, cameras, masks, depths = inputs.start_from()
+    if masks is not None:
+        check_masks(masks)
     given = {"points": points, "depth": depths, "masks": masks}
     if start not in STARTS:
         raise InvalidInputError(f"start is {start!r}; expected one of {', '.join(STARTS)}.")
