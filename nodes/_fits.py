@@ -21,6 +21,7 @@ __all__ = [
     "USE",
     "FitWatch",
     "background_input",
+    "check_depth",
     "free_device",
     "interruption_input",
     "object_masks",
@@ -131,6 +132,20 @@ def object_masks(
             f"{size[0]} in {num_views}; give one mask of this size for each."
         )
     return maps
+
+
+def check_depth(depth: torch.Tensor | None, views: torch.Tensor) -> None:
+    """Refuse depth that is not for the views.
+
+    Raises:
+        InvalidInputError: its shape is another.
+    """
+    expected = (len(views), 1, *views.shape[2:])
+    if depth is not None and tuple(depth.shape) != expected:
+        raise InvalidInputError(
+            f"depth has shape {tuple(depth.shape)}; expected {expected}, one map of the images' "
+            "size for each. Draw it with GenXD Render Splat at their size."
+        )
 
 
 class FitWatch:

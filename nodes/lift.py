@@ -24,6 +24,7 @@ from ._fits import (
     USE,
     FitWatch,
     background_input,
+    check_depth,
     free_device,
     interruption_input,
     object_masks,
@@ -193,7 +194,7 @@ class GenXDLiftTo3DGS(io.ComfyNode):
         views = image_to_views(images)
         colour = parse_colour(background, "background")
         masks = object_masks(views, mask, plain_background, colour)
-        _check_depth(depth, views)
+        check_depth(depth, views)
         settings = adjusted_recipe(
             recipe,
             iterations=iterations or None,
@@ -231,15 +232,6 @@ class GenXDLiftTo3DGS(io.ComfyNode):
             turned,
             views_to_image(compared),
             json.dumps({"recipe": recipe, **report}, indent=2),
-        )
-
-
-def _check_depth(depth: torch.Tensor | None, views: torch.Tensor) -> None:
-    expected = (len(views), 1, *views.shape[2:])
-    if depth is not None and tuple(depth.shape) != expected:
-        raise InvalidInputError(
-            f"depth has shape {tuple(depth.shape)}; expected {expected}, one map of the images' "
-            "size for each. Draw it with GenXD Render Splat at their size."
         )
 
 

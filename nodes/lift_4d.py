@@ -14,8 +14,10 @@ from ..genxd_core.lifting.comparison import (
     held_out_views,
     views_to_compare,
 )
-from ..genxd_core.lifting.fit_4d import fit_gaussians_4d
-from ..genxd_core.lifting.recipes_4d import RECIPES_4D, adjusted_recipe_4d
+from ..genxd_core.lifting.fit_4d import FitResult4D, fit_gaussians_4d
+from ..genxd_core.lifting.fit_motion_bases import fit_motion_bases
+from ..genxd_core.lifting.point_cloud import PointCloud
+from ..genxd_core.lifting.recipes_4d import RECIPES_4D, RECIPES_BASES, adjusted_recipe_4d
 from ..genxd_core.lifting.upright import turn_cameras, upright_rotation
 from ._checks import check_images, checked, parse_colour
 from ._convert import image_to_views, views_to_image
@@ -23,6 +25,7 @@ from ._fits import (
     USE,
     FitWatch,
     background_input,
+    check_depth,
     free_device,
     interruption_input,
     object_masks,
@@ -30,9 +33,15 @@ from ._fits import (
     seed_input,
     up_input,
 )
-from ._types import CamerasSocket, PerceptualSocket, Splat4DSocket
+from ._types import (
+    CamerasSocket,
+    DepthSocket,
+    PerceptualSocket,
+    PointsSocket,
+    Splat4DSocket,
+)
 
-__all__ = ["NODES", "GenXDLiftTo4DGS"]
+__all__ = ["NODES", "GenXDLiftTo4DGS", "GenXDLiftToMotionBases"]
 
 
 class GenXDLiftTo4DGS(io.ComfyNode):
@@ -232,16 +241,7 @@ class GenXDLiftTo4DGS(io.ComfyNode):
             progress=watch.progress,
             on_step=watch.on_step,
         )
-        compared = compare_views(
-            result, views, timed, views_to_compare(len(views), held_out), background=colour
-        )
-        report = describe_fit(result, num_views=len(views), held_out=held_out)
-        return io.NodeOutput(
-            result.gaussians.turned(upright),
-            turn_cameras(timed, upright),
-            views_to_image(compared),
-            json.dumps({"recipe": recipe, **report}, indent=2),
-        )
+        return _output(result, views, timed, upright, held_out, colour, recipe)
 
 
 def _timed(cameras: Cameras) -> Cameras:
@@ -250,4 +250,174 @@ def _timed(cameras: Cameras) -> Cameras:
     return Cameras(cameras.c2w, cameras.Ks_norm, torch.linspace(0, 1, len(cameras)))
 
 
-NODES = [GenXDLiftTo4DGS]
+class GenXDLiftToMotionBases(io.ComfyNode):
+    """Fit a scene at rest and the rigid motions of what moves in it."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="GenXD_LiftToMotionBases",
+            display_name="GenXD Lift To Motion Bases",
+            category="GenXD/lifting",
+            description="Fits a scene in which some things move, from one video with cameras and "
+            "masks of what moves: a background at rest, and a few rigid motions that Gaussians "
+            "share.",
+            search_aliases=["shape of motion", "4dgs", "dynamic scene", "video to 4d", "lift"],
+            hidden=[io.Hidden.unique_id],
+            inputs=[
+                io.Image.Input(
+                    "images",
+                    tooltip="The frames of a video, or typically several videos one after the "
+                    "other, all of one size.",
+                ),
+                CamerasSocket.Input(
+                    "cameras",
+                    tooltip="One camera for each of the images, in the same order. Their times, 0 "
+                    "to 1, tell when each picture was taken; without times the images are taken "
+                    "as one video, evenly from 0 to 1.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    tooltip="1 = what moves, one for each of the images; may be empty where it is "
+                    "out of sight.",
+                ),
+                io.Combo.Input(
+                    "recipe",
+                    options=list(RECIPES_BASES),
+                    default="demo",
+                    tooltip="demo (typical on a CPU): 500 iterations at rest, 800 with motion. "
+                    "scene_4d: 2,000 and 4,000. test: seconds, rough.",
+                ),
+                io.Boolean.Input(
+                    "nothing_at_rest",
+                    default=False,
+                    tooltip="On: there is nothing but what moves before the background's colour; "
+                    "typically off.",
+                ),
+                background_input(),
+                io.Int.Input(
+                    "hold_out_every",
+                    default=8,
+                    min=0,
+                    max=1024,
+                    tooltip="One picture in so many is not fitted but compared with: the honest "
+                    "measure of the result. 8 is typical; 0 = all are fitted.",
+                ),
+                up_input(),
+                seed_input(),
+                interruption_input(),
+                DepthSocket.Input(
+                    "depth",
+                    optional=True,
+                    tooltip="Optional: depth of the images in the cameras' scene units, 0 where "
+                    "unknown; typically connected for a single video, whose depth is a guess else.",
+                ),
+                PointsSocket.Input(
+                    "points",
+                    optional=True,
+                    tooltip="Optional: points of what is at rest to start from, typically from "
+                    "GenXD Load Capture.",
+                ),
+            ],
+            outputs=[
+                Splat4DSocket.Output(
+                    display_name="splat4d",
+                    tooltip="For GenXD Render Splat, GenXD Splat At Time, GenXD Splat4D To Batch "
+                    "and GenXD Save 4D.",
+                ),
+                CamerasSocket.Output(
+                    display_name="cameras",
+                    tooltip="The given cameras, with their times, in the splat's world.",
+                ),
+                io.Image.Output(
+                    display_name="comparisons",
+                    tooltip="For held-out pictures, or else some of all: the picture, the "
+                    "rendering at its time, three times their difference.",
+                ),
+                io.String.Output(display_name="report", tooltip="Figures of the fit, as JSON."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, background: str | None = None) -> bool | str:
+        """What can be said before running."""
+        try:
+            parse_colour("#ffffff" if background is None else background, "background")
+        except InvalidInputError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    @checked
+    def execute(
+        cls,
+        images: torch.Tensor,
+        cameras: Cameras,
+        mask: torch.Tensor,
+        recipe: str,
+        nothing_at_rest: bool,
+        background: str,
+        hold_out_every: int,
+        up: str,
+        seed: int,
+        when_interrupted: str,
+        depth: torch.Tensor | None = None,
+        points: PointCloud | None = None,
+    ) -> io.NodeOutput:
+        """Check, fit, turn upright, compare."""
+        check_images(images)
+        views = image_to_views(images)
+        colour = parse_colour(background, "background")
+        timed = _timed(cameras)
+        masks = object_masks(views, mask, False, colour)
+        assert masks is not None
+        check_depth(depth, views)
+        settings = RECIPES_BASES[recipe]
+        held_out = held_out_views(len(views), hold_out_every)
+        # Before the fit, which would be lost if the cameras do not tell.
+        upright = upright_rotation(cameras, up=up)
+        device = free_device()
+        total = settings.moving.iterations
+        total += 0 if nothing_at_rest else settings.static.iterations
+        watch = FitWatch(cls.hidden.unique_id, total, when_interrupted == USE)
+        result = fit_motion_bases(
+            views,
+            timed,
+            masks,
+            depths=depth,
+            plain_background=nothing_at_rest,
+            recipe=settings,
+            background=colour,
+            points=points,
+            held_out=held_out,
+            seed=seed,
+            device=device,
+            progress=watch.progress,
+            on_step=watch.on_step,
+        )
+        return _output(result, views, timed, upright, held_out, colour, recipe)
+
+
+def _output(
+    result: FitResult4D,
+    views: torch.Tensor,
+    cameras: Cameras,
+    upright: torch.Tensor,
+    held_out: list[int],
+    colour: tuple[float, float, float],
+    recipe: str,
+) -> io.NodeOutput:
+    compared = compare_views(
+        result, views, cameras, views_to_compare(len(views), held_out), background=colour
+    )
+    report = describe_fit(result, num_views=len(views), held_out=held_out)
+    return io.NodeOutput(
+        result.gaussians.turned(upright),
+        turn_cameras(cameras, upright),
+        views_to_image(compared),
+        json.dumps({"recipe": recipe, **report}, indent=2),
+    )
+
+
+NODES = [GenXDLiftTo4DGS, GenXDLiftToMotionBases]

@@ -114,7 +114,8 @@ class MotionBases(Motion):
         turns = torch.lerp(self.turns[:, before], self.turns[:, after], share)
         shifts = torch.lerp(self.shifts[:, before], self.shifts[:, after], share)
         weights = self.weights.softmax(-1)
-        return orthonormal(weights @ turns), self.extent * (weights @ shifts)
+        moved: Tensor = self.extent * (weights @ shifts)
+        return orthonormal(weights @ turns), moved
 
     def _frames(self, time: float) -> tuple[int, int, float]:
         times = self._config["times"]
@@ -129,7 +130,8 @@ class MotionBases(Motion):
         if self.turns.shape[1] < 3:
             return self.turns.new_zeros(())
         turns = self.turns.diff(n=2, dim=1).norm(dim=-1).mean()
-        return turns + 2 * self.shifts.diff(n=2, dim=1).norm(dim=-1).mean()
+        both: Tensor = turns + 2 * self.shifts.diff(n=2, dim=1).norm(dim=-1).mean()
+        return both
 
     def groups(self, *, bases: float, weights: float) -> list[dict[str, Any]]:
         """Parameter groups for an optimiser, with their learning rates."""

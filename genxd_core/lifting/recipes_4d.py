@@ -211,8 +211,7 @@ RECIPES_BASES: Mapping[str, FitRecipeBases] = MappingProxyType(
         # Seconds on a CPU.
         "test": FitRecipeBases(
             static=RECIPES["test"],
-            moving=replace(_moving(250), num_gaussians=1000, max_gaussians=1000),
-            lr_bases=2e-2,
+            moving=replace(_moving(300), num_gaussians=1000, max_gaussians=1000),
         ),
     }
 )

@@ -135,6 +135,26 @@ def test_frames_without_times_are_one_video(host, gx, scene):
     assert torch.equal(one.at(0.3).means, other.at(0.3).means)
 
 
+def test_bases_move_what_the_masks_outline(host, scene):
+    given = {
+        "recipe": "test",
+        "nothing_at_rest": True,
+        "background": "#ffffff",
+        "hold_out_every": 8,
+        "up": "+Z",
+        "seed": 1,
+        "when_interrupted": "stop",
+    }
+    moving, cameras, compared, report = host.run_node("GenXD_LiftToMotionBases", **scene, **given)
+    assert moving.motion.kind == "motion_bases"
+    assert json.loads(report)["started_from"] == "masks"
+    assert compared.shape == (8, SIZE, 3 * SIZE, 3)
+    # Six views at a time carve balls roughly; at rest it would be 13 dB.
+    assert psnr(render(host, moving, cameras), scene["images"]) > 14.5
+    (frozen,) = host.run_node("GenXD_SplatAtTime", splat4d=moving, time=0.5)
+    assert frozen.positions.shape[1] == len(moving)
+
+
 @pytest.fixture
 def folders(host, tmp_path, monkeypatch) -> Path:
     """Input and output folders of this test alone."""

@@ -106,6 +106,14 @@ NODES: dict[str, tuple[str, list[str], list[str]]] = {
         ],
         ["GENXD_SPLAT4D", "GENXD_CAMERAS", "IMAGE", "STRING"],
     ),
+    "GenXD_LiftToMotionBases": (
+        "lifting",
+        [
+            *("images", "cameras", "mask", "recipe", "nothing_at_rest", "background"),
+            *("hold_out_every", "up", "seed", "when_interrupted", "depth", "points"),
+        ],
+        ["GENXD_SPLAT4D", "GENXD_CAMERAS", "IMAGE", "STRING"],
+    ),
     "GenXD_SplatAtTime": ("lifting", ["splat4d", "time"], ["SPLAT"]),
     "GenXD_Splat4DToBatch": ("lifting", ["splat4d", "num_frames"], ["SPLAT"]),
     "GenXD_Save4D": (
