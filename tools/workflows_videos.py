@@ -22,7 +22,7 @@ __all__ = ["multiview_videos"]
 _ELEVATION, _RADIUS = 40.0, 2.2
 _FROM, _TO, _NUM_VIEWS = -30.0, 90.0, 4
 _CELL, _LARGE = 96, 256
-_STRENGTH, _MOTION = 0.4, 1.5
+_STRENGTH, _MOTION = 0.5, 1.5
 
 
 def multiview_videos() -> Workflow:
@@ -73,15 +73,16 @@ def multiview_videos() -> Workflow:
     rough = _sampled(flow, sampling, inputs, 0.0, "Rough")
     refined = _sampled(flow, sampling, inputs, _STRENGTH, "Refined")
     results = flow.group("4  Results", 4, colour="purple")
-    wide: dict[str, Any] = {"width": 440}
+    wide: dict[str, Any] = {"width": 400}
     for images, title in ((rough, "Rough videos"), (refined, "Refined videos")):
         shape: dict[str, Any] = {"columns": VIEWS, "cell": _CELL, "collapsed": True, **wide}
         sheet = add_grid(flow, results, images, **shape)
         stem = title.lower().replace(" ", "_")
         save_sheet(flow, results, sheet, f"genxd/11_{stem}", title, room=190, **wide)
-    beside = _side_by_side(flow, results, refined, **wide)
-    video = add_video(flow, results, beside, collapsed=True, **wide)
-    save_video(flow, results, video, "genxd/11_views", **wide)
+    together = flow.group("5  Side by side", 5, colour="purple")
+    beside = _side_by_side(flow, together, refined, **wide)
+    video = add_video(flow, together, beside, collapsed=True, **wide)
+    save_video(flow, together, video, "genxd/11_views", **wide)
     return flow
 
 
