@@ -45,7 +45,7 @@ def multiview_videos() -> Workflow:
     )
     given = flow.group("1  Model and video", 1, colour="green")
     model = flow.add(given, "GenXD_LoadModel", {"model": NANO}, title="Model")
-    loaded = flow.add(given, "LoadVideo", {"file": "genxd_bounce.mp4"}, title="Film", room=222)
+    loaded = flow.add(given, "LoadVideo", {"file": "genxd_bounce.mp4"}, title="Film", room=252)
     parts = flow.add(given, "GetVideoComponents", {"video": loaded["VIDEO"]}, title="Its frames")
     size: dict[str, Any] = {"width": SIZE, "height": SIZE, "multiple": MULTIPLE}
     fit = flow.add(given, "GenXD_FitViews", {"images": parts["images"], **size})

@@ -133,8 +133,8 @@ def test_result_is_the_librarys(host, refine_graph, path, own):
         seed=1,
         **{name: REFINE[name] for name in ("window", "conditions_per_window", "overlap")},
     )
-    # Sums are ordered otherwise, and both go through two steps.
-    assert_same_up_to_std(latents * SCALE, expected.latents, 1e-3)
+    # Measured: 1.6e-5; sums are ordered otherwise.
+    assert_same_up_to_std(latents * SCALE, expected.latents, 1e-4)
 
 
 def test_views_are_the_librarys(host, views_graph, path, own):
@@ -151,7 +151,8 @@ def test_views_are_the_librarys(host, views_graph, path, own):
         seed=1,
     )
     assert images.shape == (8, SIZE, SIZE, 3)
-    assert_same_up_to_std(latents * SCALE, expected.latents.flatten(0, 1), 1e-2)
+    # Measured: 1.2e-4, after four steps from pure noise and two more.
+    assert_same_up_to_std(latents * SCALE, expected.latents.flatten(0, 1), 1e-3)
     assert torch.equal(cameras.c2w, expected.cameras.c2w)
     assert torch.equal(cameras.times, expected.cameras.times)
 
@@ -208,7 +209,7 @@ def test_sdedit_of_the_reference_is_reproduced(host, loaded):
         **{"cfg": case["guidance_scale"], "window": 12, "conditions_per_window": 1, "overlap": 4},
     }
     images, latents, _ = outcome(host, graph_of(host, "GenXD_RefineVideo", linked, options))
-    # The bound of the reference data for this run; decoding has a bound of its own elsewhere.
+    # Measured: 2.4e-3; the bound is the reference data's. Decoding has its own elsewhere.
     assert_same_up_to_std(latents * SCALE, recorded["latents_final"][0], 1e-1)
     assert images.isfinite().all()
 
