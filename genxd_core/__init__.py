@@ -77,6 +77,10 @@ _PUBLIC = {
     "long_paths.plan": ["PathPlan", "plan_path"],
     "long_paths.seams": ["Seams", "measure_seams"],
     "long_paths.store": ["PathStore"],
+    "refinement.generate": ["RefinedVideo", "refine_video"],
+    "refinement.generate_multiview": ["MultiviewVideos", "generate_multiview_videos"],
+    "refinement.multiview": ["MultiviewSettings"],
+    "refinement.windows": ["RefinePlan", "plan_windows"],
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 

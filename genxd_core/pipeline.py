@@ -247,6 +247,8 @@ class GenXDPipeline:
         motion_strength: float = 0.0,
         num_inference_steps: int = 25,
         guidance_scale: float = 3.0,
+        video: Float[Tensor, "v 4 h w"] | None = None,
+        strength: float = 1.0,
         use_motion_embedding: bool = True,
         on_step: StepCallback | None = None,
     ) -> Float[Tensor, "v 4 h w"]:
@@ -261,6 +263,8 @@ class GenXDPipeline:
             motion_strength: as there.
             num_inference_steps: as there.
             guidance_scale: as there.
+            video: scaled latents of every view, to start from instead of pure noise.
+            strength: with ``video``, the share of the steps that is run, in (0, 1].
             use_motion_embedding: as there.
             on_step: called after every step; it may raise to stop.
 
@@ -279,8 +283,8 @@ class GenXDPipeline:
             motion_strength=motion_strength,
             use_motion_embedding=use_motion_embedding,
         )
-        sigmas = self.schedule.sigmas(num_inference_steps).to(self.device)
-        start = noise.to(self.device) * (sigmas[0] ** 2 + 1).sqrt()
+        sigmas = self.schedule.sigmas(num_inference_steps, strength=strength).to(self.device)
+        start = _noised(video, noise, sigmas[0])
         return self._sampled(condition, start, sigmas, guidance_scale, on_step)
 
     def _condition(
@@ -343,9 +347,7 @@ class GenXDPipeline:
             noise = draw_noise(inputs.latent_shape, generator, self.device)
         else:
             noise = inputs.noise.to(self.device)
-        if clean is None:
-            return noise * (sigmas[0] ** 2 + 1).sqrt()
-        return clean + noise * sigmas[0]
+        return _noised(clean, noise, sigmas[0])
 
     def _refuse_overflow(self, latents: Tensor) -> None:
         if bool(torch.isfinite(latents).all()):
@@ -359,6 +361,14 @@ class GenXDPipeline:
             f"dtype is {self.dtype}, in which the network's numbers overflowed; load the pipeline "
             "with dtype=torch.bfloat16 or torch.float32."
         )
+
+
+def _noised(clean: Tensor | None, noise: Tensor, sigma: Tensor) -> Tensor:
+    """Where sampling starts: from noise alone, or from a video with noise on it (SDEdit)."""
+    noise = noise.to(sigma.device)
+    if clean is None:
+        return noise * (sigma**2 + 1).sqrt()
+    return clean.to(sigma.device) + noise * sigma
 
 
 def v_prediction(unet: GenXDUNet, condition: Condition) -> Denoiser:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from .errors import Cancelled
 
-__all__ = ["Progress", "report"]
+__all__ = ["Progress", "part_of", "report"]
 
 
 @runtime_checkable
@@ -35,3 +35,14 @@ def report(progress: Progress | None, step: int, total: int, preview: Tensor | N
     """
     if progress is not None and progress(step, total, preview) is False:
         raise Cancelled(f"stopped on request after step {step} of {total}")
+
+
+def part_of(progress: Progress | None, before: int, whole: int) -> Progress | None:
+    """The progress of a part of the work, of which ``before`` of ``whole`` steps were done."""
+    if progress is None:
+        return None
+
+    def tell(step: int, total: int, preview: Tensor | None = None) -> None:
+        report(progress, before + step, whole, preview)
+
+    return tell

@@ -19,6 +19,7 @@ _MODULES = (
     "conditioning",
     "sampling",
     "long_paths",
+    "refine_video",
     "lift",
     "lift_4d",
     "splat_4d",

@@ -178,7 +178,7 @@ def parse_colour(text: str, name: str) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def parse_indices(text: str) -> tuple[int, ...]:
+def parse_indices(text: str, name: str = "indices") -> tuple[int, ...]:
     """Positions written as "0, 5, 11".
 
     Raises:
@@ -189,18 +189,18 @@ def parse_indices(text: str) -> tuple[int, ...]:
     for part in parts:
         if not re.fullmatch(r"[+-]?[0-9]{1,6}", part):
             raise InvalidInputError(
-                f'indices is "{_shortened(text)}", and "{_shortened(part)}" is not a whole number; '
+                f'{name} is "{_shortened(text)}", and "{_shortened(part)}" is not a whole number; '
                 'write positions separated by commas, such as "0" or "0, 5, 11".'
             )
     if not parts:
         raise InvalidInputError(
-            f'indices is "{_shortened(text)}", which has no number in it; write at least one '
+            f'{name} is "{_shortened(text)}", which has no number in it; write at least one '
             'position, such as "0".'
         )
     positions = tuple(int(part) for part in parts)
     if len(set(positions)) < len(positions):
         raise InvalidInputError(
-            f'indices "{_shortened(text)}" name a view twice; give each view once.'
+            f'{name} "{_shortened(text)}" name a view twice; give each view once.'
         )
     return positions
 

@@ -2,11 +2,8 @@
 
 from typing import Any
 
-import comfy.model_management
-import comfy.sample
 import comfy.samplers
 import comfy.utils
-import latent_preview
 import torch
 from comfy_api.latest import io
 
@@ -14,13 +11,13 @@ from ..genxd_core.cameras.cameras import Cameras
 from ..genxd_core.errors import InvalidInputError
 from ..genxd_core.long_paths.generate import check_request, put_back_
 from ..genxd_core.long_paths.plan import GROUPINGS, plan_path
-from ..genxd_core.long_paths.sampling import GenerateGroup, GroupTask, ReportStep, sample_path
+from ..genxd_core.long_paths.sampling import sample_path
 from ..genxd_core.long_paths.store import PathStore, fingerprint, identity
 from ..genxd_core.model.conditioning import check_indices, mode_indicator
 from ..genxd_core.sizes import check_size
 from ._checks import check_images, checked, parse_indices
+from ._groups import Sampling, check_model, group_generator, group_progress
 from ._types import CamerasSocket
-from .comfy_model import GenXDBase, condition_values
 from .comfy_vae import check_vae, decode_frames, encode_pictures
 
 __all__ = ["NODES", "GenXDSamplePath"]
@@ -206,7 +203,7 @@ class GenXDSamplePath(io.ComfyNode):
         image_cameras: Cameras | None = None,
     ) -> io.NodeOutput:
         """Plan, sample what is not there yet, decode."""
-        _check_model(model)
+        check_model(model)
         check_vae(vae)
         check_images(images)
         check_size(*images.shape[1:3], multiple=8)
@@ -225,13 +222,13 @@ class GenXDSamplePath(io.ComfyNode):
         bar = comfy.utils.ProgressBar(num_images + steps * len(plan.groups) + len(cameras))
         pictures = images[..., :3].clamp(0.0, 1.0)
         encoded = encode_pictures(vae, pictures, bar=bar)
-        sampling = (steps, cfg, sampler_name, scheduler)
+        sampling = Sampling(steps, cfg, sampler_name, scheduler)
         latents = sample_path(
             plan,
             cameras,
             image_cameras,
             encoded,
-            _generator(model, mode_indicator(mode), motion_strength, *sampling),
+            group_generator(model, mode_indicator(mode), motion_strength, sampling),
             steps=steps,
             seed=seed,
             store=_STORE,
@@ -241,22 +238,15 @@ class GenXDSamplePath(io.ComfyNode):
                 image_cameras=image_cameras,
                 path=cameras,
                 plan=plan,
-                settings=(mode, motion_strength, seed, *sampling),
+                settings=(mode, motion_strength, seed, sampling),
             ),
-            progress=_progress(model, bar, done=num_images),
+            progress=group_progress(model, bar, done=num_images),
         )
         frames = decode_frames(vae, latents, frames_per_chunk=frames_per_chunk, bar=bar)
         if keep_images:
             put_back_(frames, pictures, plan)
         out = {"samples": latents, "genxd_frames_per_clip": len(cameras)}
         return io.NodeOutput(frames, out, cameras)
-
-
-def _check_model(model: Any) -> None:
-    if not isinstance(getattr(model, "model", None), GenXDBase):
-        raise InvalidInputError(
-            "model is not a GenXD model; connect the MODEL output of GenXD Load Model."
-        )
 
 
 def _on_path(cameras: Cameras, indices: str, num_images: int) -> Cameras:
@@ -268,71 +258,6 @@ def _on_path(cameras: Cameras, indices: str, num_images: int) -> Cameras:
             "positions; give one position for each picture, or connect image_cameras."
         )
     return cameras[positions]
-
-
-def _generator(
-    model: Any,
-    indicator: int,
-    motion_strength: float,
-    steps: int,
-    cfg: float,
-    sampler_name: str,
-    scheduler: str,
-) -> GenerateGroup:
-    """Sample one group as KSampler does."""
-
-    def generate(task: GroupTask, report_step: ReportStep) -> torch.Tensor:
-        frames = len(task.cameras)
-        mask = torch.zeros(frames)
-        mask[list(task.positions)] = 1.0
-        positive, negative = condition_values(
-            context_latent=task.clean,
-            context_mask=mask,
-            cameras=task.cameras,
-            reference=task.positions[0],
-            indicator=indicator,
-            motion_strength=motion_strength,
-        )
-        targets = [frame for frame in range(frames) if frame not in task.positions]
-        shown = targets[len(targets) // 2]
-
-        def callback(step: int, x0: torch.Tensor, x: torch.Tensor, total_steps: int) -> None:
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            report_step(step + 1, x0[shown : shown + 1])
-
-        plane = (1.0 - mask)[:, None, None, None].expand(-1, 1, *task.clean.shape[-2:])
-        blank = torch.zeros(1, 1, 8)
-        sampled: torch.Tensor = comfy.sample.sample(
-            model,
-            task.noise,
-            steps,
-            cfg,
-            sampler_name,
-            scheduler,
-            [[blank, positive]],
-            [[blank.clone(), negative]],
-            task.clean.clone(),
-            noise_mask=plane.clone(),
-            callback=callback,
-            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-            seed=task.seed,
-        )
-        return sampled
-
-    return generate
-
-
-def _progress(model: Any, bar: Any, *, done: int) -> Any:
-    """One bar over all groups, with a picture of the frame that ``generate`` shows."""
-    previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
-
-    def progress(step: int, total: int, preview: torch.Tensor | None = None) -> None:
-        picture = None
-        if previewer is not None and preview is not None:
-            picture = previewer.decode_latent_to_preview_image("JPEG", preview)
-        bar.update_absolute(done + step, preview=picture)
-
-    return progress
 
 
 NODES = [GenXDSamplePath]

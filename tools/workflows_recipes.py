@@ -20,6 +20,7 @@ from .workflows_parts import (
     shape_of,
 )
 from .workflows_splats import capture_to_splat, few_views_to_splat, image_to_splat
+from .workflows_videos import multiview_videos
 
 __all__ = ["RECIPES", "recipes"]
 
@@ -292,6 +293,7 @@ RECIPES = (
     image_to_splat,
     few_views_to_splat,
     capture_to_splat,
+    multiview_videos,
 )
 
 

@@ -119,7 +119,7 @@ def _expand(
             yield from _grown(name, options["template"], linked)
         elif kind in _WIDGETS and not options.get("forceInput"):
             yield Slot(name, kind, True, _default(spec), optional, "", _companions(name, options))
-            if options.get("image_upload"):
+            if options.get("image_upload") or options.get("video_upload"):
                 yield Slot("upload", "IMAGEUPLOAD", True, "image", in_prompt=False)  # a button
         else:
             yield Slot(name, kind, optional=optional)

@@ -18,7 +18,17 @@ from ..progress import Progress, report
 from .plan import Group, PathPlan, View
 from .store import PathStore
 
-__all__ = ["GenerateGroup", "GroupTask", "ReportStep", "camera_noise", "sample_path"]
+__all__ = [
+    "GenerateGroup",
+    "GroupTask",
+    "ReportStep",
+    "camera_noise",
+    "check_finite",
+    "check_seed",
+    "mixed_seed",
+    "sample_path",
+    "steps_of",
+]
 
 _LARGEST_SEED = 2**64 - 1
 
@@ -33,6 +43,7 @@ class GroupTask:
         positions: of the conditioned frames; the first is the reference view.
         noise: unit noise of every frame, on the CPU; each camera's is its own in every group.
         seed: for samplers that draw more noise.
+        video: latents of all frames to start from, with noise on them; None for noise alone.
     """
 
     cameras: Cameras
@@ -40,6 +51,7 @@ class GroupTask:
     positions: tuple[int, ...]
     noise: Float[Tensor, "f c h w"]
     seed: int
+    video: Float[Tensor, "f c h w"] | None = None
 
 
 ReportStep = Callable[[int, Tensor | None], None]
@@ -57,7 +69,7 @@ def camera_noise(seed: int, camera: int | str, shape: tuple[int, ...]) -> Float[
         camera: its number on the path, or another name.
         shape: of a latent.
     """
-    generator = torch.Generator().manual_seed(_mixed(seed, camera))
+    generator = torch.Generator().manual_seed(mixed_seed(seed, camera))
     return torch.randn(shape, generator=generator)
 
 
@@ -100,8 +112,7 @@ def sample_path(
         Cancelled: ``progress`` asked to stop. What ``generate`` raises goes through too. Finished
             groups stay in ``store``.
     """
-    if not 0 <= seed <= _LARGEST_SEED:
-        raise InvalidInputError(f"seed is {seed}; expected a whole number from 0 to 2^64 - 1.")
+    check_seed(seed)
     encoded = encoded.float().cpu()
     shape = tuple(encoded.shape[1:])
     finished = {} if store is None else store.finished(key)
@@ -124,8 +135,8 @@ def sample_path(
     for group in pending:
         frames = _frames(plan, group)
         task = _task(group, frames, cameras, encoded, latents, seed)
-        sampled = generate(task, _steps_of(progress, done, steps, total)).float().cpu()
-        _check_finite(sampled)
+        sampled = generate(task, steps_of(progress, done, steps, total)).float().cpu()
+        check_finite(sampled)
         made = {
             frame.index: sampled[number]
             for number, frame in enumerate(frames)
@@ -139,7 +150,16 @@ def sample_path(
     return latents
 
 
-def _steps_of(progress: Progress | None, done: int, steps: int, total: int) -> ReportStep:
+def steps_of(progress: Progress | None, done: int, steps: int, total: int) -> ReportStep:
+    """What reports one group's steps as a part of all.
+
+    Args:
+        progress: of the whole.
+        done: steps before the group.
+        steps: of the group.
+        total: of all groups.
+    """
+
     def report_step(step: int, preview: Tensor | None = None) -> None:
         # Some samplers take more steps, or fewer, than they were asked for.
         report(progress, done + min(step, steps), total, preview)
@@ -184,16 +204,32 @@ def _task(
         clean=clean,
         positions=tuple(frames.index(view) for view in group.conditions),
         noise=noise,
-        seed=_mixed(seed, group.targets),
+        seed=mixed_seed(seed, group.targets),
     )
 
 
-def _mixed(seed: int, name: object) -> int:
+def check_seed(seed: int) -> None:
+    """Refuse what is no seed.
+
+    Raises:
+        InvalidInputError: it is not in 0 to 2^64 - 1.
+    """
+    if not 0 <= seed <= _LARGEST_SEED:
+        raise InvalidInputError(f"seed is {seed}; expected a whole number from 0 to 2^64 - 1.")
+
+
+def mixed_seed(seed: int, name: object) -> int:
+    """A seed of its own for a part of a run, in 0 to 2^63 - 1."""
     digest = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
-def _check_finite(sampled: Tensor) -> None:
+def check_finite(sampled: Tensor) -> None:
+    """Refuse latents that are not finite.
+
+    Raises:
+        WeightsError: with what helps.
+    """
     if not bool(torch.isfinite(sampled).all()):
         raise WeightsError(
             "the network gave values that are not finite (NaN or infinity); load it in bf16 or "

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..cameras.cameras import Cameras
 
-__all__ = ["PathStore", "fingerprint", "identity"]
+__all__ = ["PathStore", "StorePart", "fingerprint", "identity"]
 
 Latents = Float[Tensor, "c h w"]
 
@@ -66,6 +66,31 @@ class PathStore:
 
     def _num_bytes(self) -> int:
         return sum(latent.nbytes for run in self._runs.values() for latent in run.values())
+
+
+class StorePart(PathStore):
+    """A part of a run that is kept with the run's other parts, under one key.
+
+    Args:
+        whole: where it is kept.
+        number: of the part, from 0.
+    """
+
+    _ROOM = 2**32
+
+    def __init__(self, whole: PathStore, number: int) -> None:
+        super().__init__(max_runs=0)
+        self._whole, self._first = whole, number * self._ROOM
+
+    def finished(self, key: str) -> dict[int, Latents]:
+        """Latents of this part, by number from 0."""
+        every = self._whole.finished(key).items()
+        places = range(self._first, self._first + self._ROOM)
+        return {place - self._first: latent for place, latent in every if place in places}
+
+    def add(self, key: str, latents: Mapping[int, Latents]) -> None:
+        """Keep latents of this part."""
+        self._whole.add(key, {self._first + place: one for place, one in latents.items()})
 
 
 _numbers = itertools.count()

@@ -19,7 +19,7 @@ WITH_LIMITS = {
     "LoadCameras",
     "ConditionViews",
     "SetMotionStrength",
-} | {"SamplePath"}
+} | {"SamplePath", "RefineVideo", "SampleMultiviewVideos"}
 
 
 def page(name: str) -> str:

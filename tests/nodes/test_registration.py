@@ -73,6 +73,26 @@ NODES: dict[str, tuple[str, list[str], list[str]]] = {
         ["images", "cameras", "max_points", "seed", "time_limit", "mask"],
         ["GENXD_POINTS", "STRING"],
     ),
+    "GenXD_RefineVideo": (
+        "sampling",
+        [
+            *("model", "vae", "video", "cameras", "conditions", "strength", "motion_strength"),
+            *("seed", "steps", "cfg", "sampler_name", "scheduler", "window"),
+            *("conditions_per_window", "overlap", "frames_per_chunk", "when_interrupted"),
+            *("condition_images", "latent", "noise"),
+        ],
+        ["IMAGE", "LATENT", "GENXD_CAMERAS"],
+    ),
+    "GenXD_SampleMultiviewVideos": (
+        "sampling",
+        [
+            *("model", "vae", "video", "input_cameras", "view_cameras", "strength"),
+            *("motion_strength", "seed", "steps", "cfg", "sampler_name", "scheduler"),
+            *("views_per_group", "conditions_per_group", "window", "conditions_per_window"),
+            *("overlap", "frames_per_chunk", "when_interrupted"),
+        ],
+        ["IMAGE", "LATENT", "GENXD_CAMERAS"],
+    ),
     "GenXD_SamplePath": (
         "sampling",
         [

@@ -17,6 +17,7 @@ from tools.workflows_recipes import recipes
 
 NAMES = [flow.name for flow in recipes()]
 TITLE_BAR = 30
+_FILES = {"LoadImage": ["image"], "LoadVideo": ["file"], "GenXD_LoadCameras": ["file"]}
 
 
 def graph_of(name: str) -> dict:
@@ -136,7 +137,7 @@ def test_links_agree_with_the_sockets_at_their_ends(name):
 def test_prompt_loads_bundled_files_alone_and_saves_into_one_folder(name):
     for node in prompt_of(name).values():
         kind, inputs = node["class_type"], node["inputs"]
-        for key in {"LoadImage": ["image"], "GenXD_LoadCameras": ["file"]}.get(kind, []):
+        for key in _FILES.get(kind, []):
             assert (INPUTS / inputs[key]).is_file()
         if kind == "GenXD_LoadCapture":
             assert (INPUTS / inputs["file"].removesuffix(" (COLMAP)")).is_dir()

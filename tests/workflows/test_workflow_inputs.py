@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from genxd_core.cameras.io import load_cameras
-from genxd_core.media import load_image
+from genxd_core.media import load_image, load_video
 from genxd_core.synthetic import HELD_OUT
 from tools.demo import INPUTS
 from tools.workflows_inputs import CAPTURE, PHOTOGRAPH, SCENES, write_inputs
@@ -16,6 +16,11 @@ ONE_LEVEL = 1.001 / 255  # other machines may round a value to the neighbouring 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
 def test_files_are_what_the_scene_makes(scene):
     images, cameras = scene.make()
+    if scene.video:
+        filmed = load_video(INPUTS / scene.video)
+        assert filmed.shape == images.shape
+        assert float(((filmed - images) ** 2).mean()) < 1e-4  # 40 dB: what the encoder leaves
+        return
     for image, name in zip(images, scene.pictures, strict=True):
         stored = load_image(INPUTS / name)
         assert stored.alpha is None

@@ -46,6 +46,12 @@ EXPECTED = {
         "Comparisons": [(480, 2 * 120 + 4)],
         "Walk": [(60, 512, 384)],
     },
+    "11_multiview_videos": {
+        "Camera path": [(1024, 512)],
+        "Rough videos": [(12 * 96 + 11 * 4, 4 * 96 + 3 * 4)],
+        "Refined videos": [(12 * 96 + 11 * 4, 4 * 96 + 3 * 4)],
+        "Video": [(12, 4 * 256 + 3 * 4, 256)],
+    },
 }
 
 
