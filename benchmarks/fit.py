@@ -123,6 +123,7 @@ def with_generated_views(
     scenes: int,
     num_views: int,
     size: int,
+    start: str = "auto",
     pictures: Path | None = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -145,7 +146,13 @@ def with_generated_views(
             ("generated", generated.frames, path),
         ):
             found = gx.fit_gaussians(
-                images, seen, recipe=recipe, seed=scene, perceptual="gradient", device=pipe.device
+                images,
+                seen,
+                recipe=recipe,
+                start=start,
+                seed=scene,
+                perceptual="gradient",
+                device=pipe.device,
             )
             drawn[name] = _draw(found.gaussians, unseen, size, size)
             row[f"psnr_{name}"] = float(psnr(drawn[name], truth[1::2]).mean())
@@ -161,7 +168,7 @@ def with_generated_views(
     error = stdev(gains) / len(gains) ** 0.5 if scenes > 1 else float("nan")
     return {
         **{"scenes": scenes, "views": num_views, "unseen": num_views - 1, "px": size},
-        **{"recipe": _told(recipe), **options},
+        **{"recipe": _told(recipe), "start": start, **options},
         **{key: round(mean(row[key] for row in rows), 4) for key in rows[0]},
         "gain_db": round(mean(gains), 3),
         "gain_standard_error_db": round(error, 3),
@@ -221,6 +228,7 @@ def _generated(args: argparse.Namespace) -> dict[str, Any]:
             scenes=args.scenes or 16,
             num_views=args.views,
             size=64,
+            start=args.start,
             pictures=args.pictures,
             num_inference_steps=args.steps,
             guidance_scale=args.guidance,
@@ -240,6 +248,7 @@ def main() -> int:
     parser.add_argument("--scenes", type=int, help="objects: 4, generated: 16 unless told")
     parser.add_argument("--recipe", choices=list(gx.RECIPES), help="of capture and generated")
     parser.add_argument("--iterations", type=int, help="instead of the recipe's")
+    parser.add_argument("--start", default="auto", help="of the fits to generated views")
     parser.add_argument("--capture", type=Path, help="folder of a capture")
     parser.add_argument("--max-side", type=int, default=512, help="of the capture's photos, px")
     parser.add_argument("--views", type=int, default=37, help="of a generated path")

@@ -17,9 +17,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if importlib.util.find_spec("torch") is None:
         sys.stderr.write(f"genxd: {_without_torch()}\n")
         return 2
-    from .cli import main as run
+    try:
+        # Importing takes a moment, in which users change their minds.
+        from .cli import main as run
 
-    return run(arguments)
+        return run(arguments)
+    except KeyboardInterrupt:
+        sys.stderr.write("genxd: interrupted.\n")
+        return 130
 
 
 def _without_torch() -> str:

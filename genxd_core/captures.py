@@ -143,8 +143,8 @@ def _find_pictures(loaded: CameraFile, path: Path, images: Path | None) -> list[
     files = sorted((file for file in files if file.is_file()), key=_in_order)
     if len(files) != len(loaded.cameras):
         raise InvalidInputError(
-            f"images {folder} holds {len(files)} pictures for {len(loaded.cameras)} cameras of "
-            f"{path}, which does not name them; the counts must agree."
+            f"images {folder} holds {len(files)} picture(s) for {len(loaded.cameras)} cameras of "
+            f"{path}, which does not name them; give one picture for each camera, in order."
         )
     return files
 

@@ -21,6 +21,8 @@ _MODULES = (
     "long_paths",
     "refine_video",
     "lift",
+    "lift_4d",
+    "splat_4d",
     "render_splat",
     "perceptual",
 )

@@ -16,9 +16,17 @@ from torch import Tensor
 from ..genxd_core.cameras.cameras import Cameras
 from ..genxd_core.errors import InvalidInputError, WeightsError
 from ..genxd_core.fitting import FitRecord
+from ..genxd_core.lifting.gaussians_4d import Gaussians4D
 from ..genxd_core.lifting.perceptual import PerceptualModel
 from ..genxd_core.lifting.point_cloud import PointCloud
-from ._types import CamerasSocket, DepthSocket, FitSocket, PerceptualSocket, PointsSocket
+from ._types import (
+    CamerasSocket,
+    DepthSocket,
+    FitSocket,
+    PerceptualSocket,
+    PointsSocket,
+    Splat4DSocket,
+)
 
 __all__ = [
     "check_choice",
@@ -110,6 +118,7 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
         "points of GenXD Load Capture, if the capture has any, or of GenXD Triangulate Points",
     ),
     DepthSocket.io_type: (Tensor, "depth, such as that of GenXD Render Splat"),
+    Splat4DSocket.io_type: (Gaussians4D, "the splat4d of GenXD Lift To 4DGS or GenXD Load 4D"),
     io.Image.io_type: (Tensor, "pictures"),
     io.Mask.io_type: (Tensor, "a mask"),
     io.Latent.io_type: (dict, "a latent"),

@@ -13,6 +13,7 @@ from ..genxd_core.cameras.describe import describe
 from ..genxd_core.cameras.io import MAX_DISTORTION, load_cameras, save_cameras
 from ..genxd_core.errors import InvalidInputError
 from ._checks import checked
+from ._outputs import inside, numbered
 from ._types import CamerasSocket
 
 __all__ = ["NODES", "GenXDLoadCameras", "GenXDSaveCameras", "list_camera_files"]
@@ -192,7 +193,7 @@ class GenXDSaveCameras(io.ComfyNode):
         if filename_prefix is None:
             return True
         try:
-            _inside(Path(folder_paths.get_output_directory()), filename_prefix)
+            inside(Path(folder_paths.get_output_directory()), filename_prefix)
         except InvalidInputError as error:
             return str(error)
         return True
@@ -204,10 +205,10 @@ class GenXDSaveCameras(io.ComfyNode):
     ) -> io.NodeOutput:
         """Write the path."""
         root = Path(folder_paths.get_output_directory()).resolve()
-        prefix = _inside(root, filename_prefix)
+        prefix = inside(root, filename_prefix)
         try:
             prefix.parent.mkdir(parents=True, exist_ok=True)
-            target = _numbered(prefix, _SUFFIXES[format])
+            target = numbered(prefix, _SUFFIXES[format], tuple(_SUFFIXES.values()))
             save_cameras(cameras, target, format=format, width=width, height=height)
         except OSError as error:
             raise InvalidInputError(
@@ -216,30 +217,6 @@ class GenXDSaveCameras(io.ComfyNode):
             ) from error
         name = target.relative_to(root).as_posix()
         return io.NodeOutput(name, ui=ui.PreviewText(f"saved output/{name}"))
-
-
-def _inside(root: Path, prefix: str) -> Path:
-    """A file name prefix that stays inside a folder."""
-    problem = InvalidInputError(
-        f"filename_prefix is {prefix!r}; expected a name inside the output folder, such as "
-        '"genxd/cameras".'
-    )
-    clean = prefix.strip().replace("\\", "/").strip("/")
-    if not clean or not clean.isprintable():
-        raise problem
-    path = (root / clean).resolve()
-    if path == root.resolve() or not path.is_relative_to(root.resolve()):
-        raise problem
-    return path
-
-
-def _numbered(prefix: Path, suffix: str) -> Path:
-    """The first name with a number behind it that no camera file has yet, of whatever format."""
-    taken = {path.name for path in prefix.parent.iterdir()}
-    number = 1
-    while any(f"{prefix.name}_{number:05d}{end}" in taken for end in _SUFFIXES.values()):
-        number += 1
-    return prefix.with_name(f"{prefix.name}_{number:05d}{suffix}")
 
 
 NODES = [GenXDLoadCameras, GenXDSaveCameras]

@@ -3,37 +3,38 @@
 import json
 from typing import Any
 
-import comfy.model_management
-import comfy.utils
 import torch
 from comfy_api.latest import io
-from latent_preview import MAX_PREVIEW_RESOLUTION
-from server import PromptServer
 
 from ..genxd_core.cameras.cameras import Cameras
 from ..genxd_core.errors import InvalidInputError
-from ..genxd_core.lifting.backends import drawing_device
-from ..genxd_core.lifting.background_masks import masks_from_background
 from ..genxd_core.lifting.comparison import (
     compare_views,
     describe_fit,
     held_out_views,
     views_to_compare,
 )
-from ..genxd_core.lifting.fit import STARTS, FitStep, fit_gaussians
+from ..genxd_core.lifting.fit import STARTS, fit_gaussians
 from ..genxd_core.lifting.point_cloud import PointCloud
 from ..genxd_core.lifting.recipes import RECIPES, adjusted_recipe
 from ..genxd_core.lifting.upright import turn_scene, upright_rotation
-from ..genxd_core.pictures import to_pil
-from ._checks import check_images, check_mask, checked, parse_colour
-from ._convert import image_to_views, mask_to_maps, views_to_image
+from ._checks import check_images, checked, parse_colour
+from ._convert import image_to_views, views_to_image
+from ._fits import (
+    USE,
+    FitWatch,
+    background_input,
+    free_device,
+    interruption_input,
+    object_masks,
+    plain_background_input,
+    seed_input,
+    up_input,
+)
 from ._splats import gaussians_to_splat
 from ._types import CamerasSocket, DepthSocket, PerceptualSocket, PointsSocket
 
 __all__ = ["NODES", "GenXDLiftTo3DGS"]
-
-_STOP, _USE = "stop", "use what is there"
-_TEXT_EVERY = 10  # iterations between two lines of text on the node
 
 
 class GenXDLiftTo3DGS(io.ComfyNode):
@@ -76,18 +77,8 @@ class GenXDLiftTo3DGS(io.ComfyNode):
                     "in the pictures (needs pycolmap). frusta: spread through what the cameras "
                     "see.",
                 ),
-                io.Boolean.Input(
-                    "plain_background",
-                    default=False,
-                    tooltip="Take everything joined to the pictures' border by the background's "
-                    "colour for background, and fit the object alone. Typically on for objects "
-                    "on white, off for scenes.",
-                ),
-                io.Color.Input(
-                    "background",
-                    default="#ffffff",
-                    tooltip="The colour behind the object in the images; typically white, #ffffff.",
-                ),
+                plain_background_input(),
+                background_input(),
                 io.Int.Input(
                     "hold_out_every",
                     default=8,
@@ -96,14 +87,7 @@ class GenXDLiftTo3DGS(io.ComfyNode):
                     tooltip="One view in so many is not fitted but compared with: the honest "
                     "measure of the result. 8 is typical; 0 = all are fitted, as in the paper.",
                 ),
-                io.Combo.Input(
-                    "up",
-                    options=["+Z", "-Y", "from cameras", "keep"],
-                    default="+Z",
-                    tooltip="What is up in the cameras' world, so that viewers show the splat "
-                    "upright. +Z (typical): paths made by GenXD nodes. from cameras: captures. "
-                    "-Y: upright already. keep: turn nothing.",
-                ),
+                up_input(),
                 io.Int.Input(
                     "iterations",
                     default=0,
@@ -128,22 +112,8 @@ class GenXDLiftTo3DGS(io.ComfyNode):
                     tooltip="Weight of the perceptual model; -1 (typical) = as the recipe says: "
                     "0.2 for single_view and few_view. 0 = none is used.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Of everything random; 0 is typical. The same seed gives "
-                    "the same splat on one device.",
-                ),
-                io.Combo.Input(
-                    "when_interrupted",
-                    options=[_STOP, _USE],
-                    default=_STOP,
-                    tooltip="What ComfyUI's cancel does during the fit: stop the graph (typical), "
-                    "or end the fit early and go on with the best so far.",
-                ),
+                seed_input(),
+                interruption_input(),
                 io.Mask.Input(
                     "mask",
                     optional=True,
@@ -222,7 +192,7 @@ class GenXDLiftTo3DGS(io.ComfyNode):
         check_images(images)
         views = image_to_views(images)
         colour = parse_colour(background, "background")
-        masks = _masks(views, mask, plain_background, colour)
+        masks = object_masks(views, mask, plain_background, colour)
         _check_depth(depth, views)
         settings = adjusted_recipe(
             recipe,
@@ -233,8 +203,8 @@ class GenXDLiftTo3DGS(io.ComfyNode):
         held_out = held_out_views(len(views), hold_out_every)
         # Before the fit, which would be lost if the cameras do not tell.
         upright = upright_rotation(cameras, up=up)
-        device = _free_device()
-        watch = _Watch(cls.hidden.unique_id, settings.iterations, when_interrupted == _USE)
+        device = free_device()
+        watch = FitWatch(cls.hidden.unique_id, settings.iterations, when_interrupted == USE)
         result = fit_gaussians(
             views,
             cameras,
@@ -264,44 +234,6 @@ class GenXDLiftTo3DGS(io.ComfyNode):
         )
 
 
-def _free_device() -> torch.device:
-    """The device that fits, with the memory that models held on it."""
-    device = drawing_device(comfy.model_management.get_torch_device())
-    if device.type != "cpu":
-        # The diffusion model that made the views has done its work.
-        comfy.model_management.unload_all_models()
-        comfy.model_management.soft_empty_cache()
-    return device
-
-
-def _masks(
-    views: torch.Tensor,
-    mask: torch.Tensor | None,
-    plain_background: bool,
-    colour: tuple[float, float, float],
-) -> torch.Tensor | None:
-    if mask is None:
-        return masks_from_background(views, colour) if plain_background else None
-    if plain_background:
-        raise InvalidInputError(
-            "mask is connected and plain_background is on; both outline the object. Switch "
-            "plain_background off, or disconnect the mask."
-        )
-    check_mask(mask)
-    maps = mask_to_maps(mask)
-    if len(maps) == 1 and len(views) > 1:
-        raise InvalidInputError(
-            f"mask has 1 picture for {len(views)} images; give one mask for each."
-        )
-    if (len(maps), *maps.shape[2:]) != (len(views), *views.shape[2:]):
-        (count, _, height, width), (num_views, _, *size) = maps.shape, views.shape
-        raise InvalidInputError(
-            f"mask is {width} x {height} pixels in {count} pictures, but images are {size[1]} x "
-            f"{size[0]} in {num_views}; give one mask of this size for each."
-        )
-    return maps
-
-
 def _check_depth(depth: torch.Tensor | None, views: torch.Tensor) -> None:
     expected = (len(views), 1, *views.shape[2:])
     if depth is not None and tuple(depth.shape) != expected:
@@ -309,41 +241,6 @@ def _check_depth(depth: torch.Tensor | None, views: torch.Tensor) -> None:
             f"depth has shape {tuple(depth.shape)}; expected {expected}, one map of the images' "
             "size for each. Draw it with GenXD Render Splat at their size."
         )
-
-
-class _Watch:
-    """The node's bar, previews and text; and what an interruption means."""
-
-    def __init__(self, node: str | None, total: int, goes_on: bool) -> None:
-        self._node, self._total, self._goes_on = node, total, goes_on
-        self._bar = comfy.utils.ProgressBar(total)
-
-    def progress(self, step: int, total: int, preview: torch.Tensor | None = None) -> bool:
-        """Move the bar; `False` ends the fit."""
-        shown = None
-        if preview is not None and comfy.utils.PROGRESS_BAR_ENABLED:
-            shown = ("JPEG", to_pil(preview), MAX_PREVIEW_RESOLUTION)
-        try:
-            # The bar, which looks for an interruption too, does so a few times a second only.
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            self._bar.update_absolute(step, total, shown)
-        except comfy.model_management.InterruptProcessingException:
-            if not self._goes_on or step == 0:
-                raise
-            return False
-        return True
-
-    def on_step(self, step: FitStep) -> None:
-        """Write how good it is on the node."""
-        if self._node and (step.iteration % _TEXT_EVERY == 0 or step.iteration == self._total):
-            aside = ""
-            if step.held_out_psnr is not None:
-                aside = f", held-out {step.held_out_psnr:.1f} dB"
-            text = (
-                f"{step.iteration}/{self._total}: PSNR {step.psnr:.1f} dB{aside}, "
-                f"{step.num_gaussians:,} Gaussians"
-            )
-            PromptServer.instance.send_progress_text(text, self._node)
 
 
 NODES = [GenXDLiftTo3DGS]

@@ -13,12 +13,13 @@ from ..genxd_core.cameras.cameras import Cameras
 from ..genxd_core.errors import InvalidInputError
 from ..genxd_core.lifting.backends import drawing_device
 from ..genxd_core.lifting.gaussians import Gaussians
+from ..genxd_core.lifting.gaussians_4d import Gaussians4D
 from ..genxd_core.lifting.render_views import depth_picture, picture_size, render_views
 from ..genxd_core.pictures import to_pil
 from ._checks import checked, parse_colour
 from ._convert import views_to_image
 from ._splats import splat_to_gaussians
-from ._types import CamerasSocket, DepthSocket
+from ._types import CamerasSocket, DepthSocket, Splat4DSocket
 
 __all__ = ["NODES", "GenXDRenderSplat"]
 
@@ -37,10 +38,11 @@ class GenXDRenderSplat(io.ComfyNode):
             "splats as the path has cameras is drawn over time.",
             search_aliases=["render splat", "gaussian splatting", "splat to video", "spin", "4dgs"],
             inputs=[
-                io.Splat.Input(
+                io.MultiType.Input(
                     "splat",
+                    types=[io.Splat, Splat4DSocket],
                     tooltip="One splat for all cameras, or one for each camera: the scene over "
-                    "time.",
+                    "time. A splat4d is drawn at each camera's own time.",
                 ),
                 CamerasSocket.Input(
                     "cameras",
@@ -97,7 +99,7 @@ class GenXDRenderSplat(io.ComfyNode):
     @checked
     def execute(
         cls,
-        splat: Types.SPLAT,
+        splat: Types.SPLAT | Gaussians4D,
         cameras: Cameras,
         width: int,
         height: int,
@@ -107,7 +109,7 @@ class GenXDRenderSplat(io.ComfyNode):
         colour = parse_colour(background, "background")
         width, height = picture_size(cameras, width, height)
         drawn = render_views(
-            _over_time(splat_to_gaussians(splat), cameras),
+            _over_time(splat, cameras),
             cameras,
             width=width,
             height=height,
@@ -123,7 +125,17 @@ class GenXDRenderSplat(io.ComfyNode):
         )
 
 
-def _over_time(scenes: list[Gaussians], cameras: Cameras) -> Gaussians | Sequence[Gaussians]:
+def _over_time(
+    splat: Types.SPLAT | Gaussians4D, cameras: Cameras
+) -> Gaussians | Gaussians4D | Sequence[Gaussians]:
+    if isinstance(splat, Gaussians4D):
+        return splat
+    if not isinstance(splat, Types.SPLAT):
+        raise InvalidInputError(
+            f"splat is a {type(splat).__name__}; expected a splat, or the splat4d of GenXD Lift To "
+            "4DGS or GenXD Load 4D."
+        )
+    scenes = splat_to_gaussians(splat)
     if len(scenes) == 1:
         return scenes[0]
     if len(scenes) != len(cameras):

@@ -33,8 +33,8 @@ _FAINTEST = 1 / 255  # what is fainter is never drawn
 class Lift:
     """Fit 3D Gaussians to pictures with known cameras.
 
-    Ctrl-C during the fit ends it early and keeps the best so far; a second one stops without
-    results.
+    Ctrl-C during the fit ends it early and keeps the best so far; a second one during the fit stops
+    without results. During the video it leaves the video out.
 
     Attributes:
         images: folder of the pictures; may be left out where --cameras tells where they are.
@@ -107,6 +107,7 @@ class Lift:
         from .devices import choose_drawing_device
 
         self._check_outputs()
+        self._check_numbers()
         colour = read_colour(self.background, "background")
         recipe = self._recipe()
         perceptual = self._perceptual(recipe)
@@ -121,7 +122,7 @@ class Lift:
         with output_folder(self.out, record=_RECORD, force=self.force) as folder:
             self._write(folder, result, capture, upright, held_out, colour)
             if spin is not None:
-                self._save_spin(folder / "spin.mp4", result, spin, capture, colour, device)
+                self._try_spin(folder / "spin.mp4", result, spin, capture, colour, device)
             facts = self._facts(result, capture, recipe, held_out, device)
             write_record(folder / _RECORD, self, facts)
         self._copy_report()
@@ -142,6 +143,20 @@ class Lift:
                 extra="pipeline",
                 purpose="write the video",
                 instead="With --no-spin everything else is made all the same.",
+            )
+
+    def _check_numbers(self) -> None:
+        for option, value, least in (
+            ("--max-side", self.max_side, 11),
+            ("--spin-views", self.spin_views, 1),
+            ("--iterations", self.iterations, 1),
+        ):
+            if value is not None and value < least:
+                raise InvalidInputError(f"{option} is {value}; expected at least {least}.")
+        if self.start == "masks" and self.masks is None and not self.plain_background:
+            raise InvalidInputError(
+                "--start is masks, but there are none; give --masks FOLDER, or --plain-background "
+                "for an object before one colour."
             )
 
     def _recipe(self) -> "FitRecipe":
@@ -285,6 +300,14 @@ class Lift:
             f"{capture.names[view]} ({kind}): given, drawn, 3 x difference" for view in views
         ]
         save_image(contact_sheet(rows, captions=captions), folder / "comparisons.png")
+
+    def _try_spin(self, file: Path, *scene: Any) -> None:
+        """Save the video, or do without when it is interrupted: the fit is not to be lost."""
+        try:
+            self._save_spin(file, *scene)
+        except KeyboardInterrupt:
+            file.unlink(missing_ok=True)
+            print("The video was interrupted and is left out; the splat is kept.")
 
     def _save_spin(
         self,

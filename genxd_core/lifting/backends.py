@@ -114,11 +114,11 @@ def choose_backend(backend: str, device: torch.device | str) -> str:
     if status.usable:
         return backend
     message = (
-        f"backend is {backend!r}, which cannot draw here: {status.reason}. Use 'auto', or 'torch', "
-        "which runs everywhere."
+        f"backend is {backend!r}, which cannot draw here: {status.reason}. Use 'auto', which takes "
+        "the fastest that can, or 'torch', which runs everywhere."
     )
     if importlib.util.find_spec(backend) is None:
-        raise MissingDependencyError(f"{message} Install it with: pip install {backend}")
+        raise MissingDependencyError(f"{message} Install {backend} with: pip install {backend}")
     raise InvalidInputError(message)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..cameras.cameras import Cameras
 from ..errors import InvalidInputError
 from .fit import FitResult
+from .fit_4d import FitResult4D
 from .render_views import render_views
 
 __all__ = ["compare_views", "describe_fit", "held_out_views", "views_to_compare"]
@@ -45,7 +46,7 @@ def views_to_compare(num_views: int, held_out: Sequence[int]) -> list[int]:
 
 
 def compare_views(
-    result: FitResult,
+    result: FitResult | FitResult4D,
     images: Float[Tensor, "v 3 h w"],
     cameras: Cameras,
     views: Sequence[int],
@@ -55,7 +56,7 @@ def compare_views(
     """A row for each view: the given picture, the rendering, and three times their difference.
 
     Args:
-        result: of `fit_gaussians`.
+        result: of `fit_gaussians` or `fit_gaussians_4d`.
         images: all that were given to it.
         cameras: one per image.
         views: which of them.
@@ -71,11 +72,13 @@ def compare_views(
     return torch.cat([truth, seen, difference], 3)
 
 
-def describe_fit(result: FitResult, *, num_views: int, held_out: Sequence[int]) -> dict[str, Any]:
+def describe_fit(
+    result: FitResult | FitResult4D, *, num_views: int, held_out: Sequence[int]
+) -> dict[str, Any]:
     """The result in plain values for a report or a JSON file, without the Gaussians.
 
     Args:
-        result: of `fit_gaussians`.
+        result: of `fit_gaussians` or `fit_gaussians_4d`.
         num_views: that were given.
         held_out: those of them that were not fitted.
     """

@@ -17,6 +17,7 @@ from ..errors import InvalidInputError
 __all__ = ["FitInputs", "check_fit_inputs"]
 
 _SMALLEST_SIDE = 11  # of SSIM's window
+_ONE_COLOUR = 0.01  # between the darkest and the brightest value at most
 _STRETCH = 0.02  # of the pixels, that still passes for rounding
 
 
@@ -69,6 +70,11 @@ def check_fit_inputs(
     Raises:
         InvalidInputError: a shape, number, colour or index that does not fit.
     """
+    if not isinstance(images, Tensor):
+        raise InvalidInputError(
+            f"images is a {type(images).__name__}; expected a tensor, such as torch.from_numpy "
+            "makes of an array."
+        )
     if images.ndim != 4 or images.shape[1] != 3:
         raise InvalidInputError(
             f"images has shape {tuple(images.shape)}; expected (V, 3, height, width)."
@@ -85,6 +91,11 @@ def check_fit_inputs(
             f"{_SMALLEST_SIDE}."
         )
     kept = _checked(images, "images")
+    if float(kept.max() - kept.min()) < _ONE_COLOUR:
+        raise InvalidInputError(
+            "images show one colour and nothing else, so there is nothing to fit; look at what "
+            "made them, and whether the right folder was given."
+        )
     _check_aspect(cameras, width, height)
     # Checked before anything is computed from it, for a wrong one shows only as a poor fit.
     colour = torch.as_tensor(list(background), dtype=torch.float32)

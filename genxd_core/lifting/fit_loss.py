@@ -44,7 +44,8 @@ class FitLoss:
             raise InvalidInputError(
                 f"perceptual is missing, but the recipe has an LPIPS term of weight "
                 f"{recipe.lpips:g}. Give a model (load_perceptual, GenXD Load Perceptual Model), "
-                'or "gradient", which needs no weights, or set the weight lpips to 0.'
+                'or "gradient", which needs no weights; or take the recipe "demo", or set the '
+                "weight lpips to 0."
             )
         if isinstance(perceptual, str) and perceptual != "gradient":
             raise InvalidInputError(

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .gaussians import Gaussians
+from .gaussians_4d import FreeValues, free_values
 from .recipes import FitRecipe
 from .sh import rgb_to_sh0
 
@@ -51,6 +52,32 @@ class FreeGaussians:
             "logits": torch.logit(means.new_full((count,), opacity)),
             "colours": torch.logit(rgb.clamp(_LEAST_COLOUR, 1 - _LEAST_COLOUR)),
         }
+        self._optimise(values, recipe, unit)
+
+    @classmethod
+    def resumed(cls, gaussians: Gaussians, *, recipe: FitRecipe, unit: float) -> "FreeGaussians":
+        """Go on with Gaussians that were fitted before, with moments of 0.
+
+        Args:
+            gaussians: of any degree; the recipe's is kept.
+            recipe: learning rates and the degree of the colours.
+            unit: length in the scene that ``lr_means`` is a fraction of.
+        """
+        kept = gaussians.detach().with_degree(recipe.sh_degree)
+        values = {
+            **free_values(kept)._asdict(),
+            "colours": torch.logit(kept.rgb.clamp(_LEAST_COLOUR, 1 - _LEAST_COLOUR)),
+        }
+        values = {name: value.clone() for name, value in values.items()}
+        found = cls.__new__(cls)
+        found._optimise(values, recipe, unit)
+        if recipe.sh_degree:
+            with torch.no_grad():
+                found._values["rest"].copy_(kept.sh[:, 1:])
+        return found
+
+    def _optimise(self, values: dict[str, Tensor], recipe: FitRecipe, unit: float) -> None:
+        means = values["means"]
         rates = {
             "means": recipe.lr_means * unit,
             "log_scales": recipe.lr_scales,
@@ -60,7 +87,7 @@ class FreeGaussians:
         }
         if recipe.sh_degree:
             num_rest = (recipe.sh_degree + 1) ** 2 - 1
-            values["rest"] = means.new_zeros(count, num_rest, 3)
+            values["rest"] = means.new_zeros(len(means), num_rest, 3)
             rates["rest"] = recipe.lr_colours / 20
         self._values = {name: value.requires_grad_() for name, value in values.items()}
         self._decay = (recipe.lr_means_end / max(recipe.lr_means, 1e-30)) if recipe.lr_means else 1
@@ -90,6 +117,12 @@ class FreeGaussians:
     def opacities(self) -> Float[Tensor, " n"]:
         """In (0, 1)."""
         return self._values["logits"].sigmoid()
+
+    def moving(self) -> FreeValues:
+        """What motions change."""
+        kept = self._values
+        quats = torch.nn.functional.normalize(kept["quats"], dim=-1)
+        return FreeValues(kept["means"], quats, kept["log_scales"], kept["logits"])
 
     def colours(self, degree: int) -> Tensor:
         """(N, 3) in (0, 1) for degree 0, else (N, K, 3) spherical harmonics of that degree."""

@@ -1,7 +1,7 @@
 """Many pictures of Gaussians, still or moving, with the memory of one; and pictures of depth."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from ..errors import InvalidInputError
 from ..progress import Progress, report
 from .backends import Backend
 from .gaussians import Gaussians
+from .gaussians_4d import Gaussians4D
 from .rasterize import Rendering, rasterize
 
 __all__ = ["depth_picture", "picture_size", "render_views"]
@@ -24,7 +25,7 @@ _MOST_COUNTED = 1 << 20
 
 
 def render_views(
-    gaussians: Gaussians | Sequence[Gaussians],
+    gaussians: Gaussians | Gaussians4D | Sequence[Gaussians],
     cameras: Cameras,
     *,
     width: int,
@@ -37,7 +38,8 @@ def render_views(
     """Draw Gaussians view after view, without gradients; the pictures are kept on the CPU.
 
     Args:
-        gaussians: one scene for all cameras, or one for each of them: the same scene over time.
+        gaussians: one scene for all cameras; one for each of them (the same scene over time); or
+            one that moves, which each camera sees at its own time.
         cameras: V cameras in the world of the Gaussians.
         width: of the pictures in pixels.
         height: of the pictures in pixels.
@@ -47,23 +49,19 @@ def render_views(
         progress: called after each view; the preview is its picture, (3, H, W) on the CPU.
 
     Raises:
-        InvalidInputError: the number of scenes, a size, a background or the backend does not fit.
+        InvalidInputError: the number of scenes, a size, a background or the backend does not fit,
+            or the cameras of a moving scene have no times.
         MissingDependencyError: the backend that was asked for is not installed.
         Cancelled: ``progress`` returned ``False``.
     """
     still = isinstance(gaussians, Gaussians)
-    scenes = [gaussians] if isinstance(gaussians, Gaussians) else list(gaussians)
-    if not still and len(scenes) != len(cameras):
-        raise InvalidInputError(
-            f"gaussians has {len(scenes)} scenes for {len(cameras)} cameras; give one scene for "
-            "all of them, or one for each."
-        )
+    scene_of = _scene_of(gaussians, cameras)
     behind = _backgrounds(background, len(cameras))
     pictures: dict[str, Tensor] = {}
     with torch.no_grad():
         for view in range(len(cameras)):
             if view == 0 or not still:
-                placed = scenes[0 if still else view].detach().to(device)
+                placed = scene_of(view).detach().to(device)
             drawn = rasterize(
                 placed,
                 cameras[view],
@@ -76,6 +74,30 @@ def render_views(
                 _keep(pictures, name, getattr(drawn, name)[0], view, len(cameras))
             report(progress, view + 1, len(cameras), pictures["rgb"][view])
     return Rendering(**pictures, features=None)
+
+
+def _scene_of(
+    gaussians: Gaussians | Gaussians4D | Sequence[Gaussians], cameras: Cameras
+) -> Callable[[int], Gaussians]:
+    """What gives the scene that a view sees; that of a moving one is made when it is asked for."""
+    if isinstance(gaussians, Gaussians):
+        return lambda view: gaussians
+    if isinstance(gaussians, Gaussians4D):
+        times = cameras.times
+        if times is None:
+            raise InvalidInputError(
+                "cameras have no times, so nothing tells when each of them sees the moving scene. "
+                "Give Cameras(c2w, Ks_norm, times) with times from 0 to 1, or a scene of one time "
+                "(gaussians.at(time))."
+            )
+        return lambda view: gaussians.at(float(times[view]))
+    scenes = list(gaussians)
+    if len(scenes) != len(cameras):
+        raise InvalidInputError(
+            f"gaussians has {len(scenes)} scenes for {len(cameras)} cameras; give one scene for "
+            "all of them, or one for each."
+        )
+    return lambda view: scenes[view]
 
 
 def _backgrounds(

@@ -17,6 +17,7 @@ from .point_cloud import PointCloud
 
 __all__ = [
     "Start",
+    "check_masks",
     "from_depths",
     "from_frusta",
     "from_masks",
@@ -90,7 +91,7 @@ def from_masks(
         InvalidInputError: masks are empty or full, have no common volume, or a camera stands in it.
     """
     numbers = list(range(len(masks)) if names is None else names)
-    _check_masks(masks, numbers)
+    _check_carving(masks, numbers)
     centre, _ = meeting_point(cameras)
     # Nothing farther out than the cameras themselves is seen by all.
     reach = float((cameras.centres - centre).norm(dim=-1).max())
@@ -288,7 +289,12 @@ def meeting_point(cameras: Cameras) -> tuple[Float[Tensor, "3"], float]:
     return point, float(depths.median())
 
 
-def _check_masks(masks: Tensor, numbers: Sequence[int]) -> None:
+def check_masks(masks: Float[Tensor, "v 1 h w"]) -> None:
+    """Refuse masks that outline nothing.
+
+    Raises:
+        InvalidInputError: all are empty, or all are full.
+    """
     shares = (masks > _INSIDE).flatten(1).float().mean(1)
     if bool((shares == 0).all()):
         raise InvalidInputError(
@@ -300,6 +306,11 @@ def _check_masks(masks: Tensor, numbers: Sequence[int]) -> None:
             "masks are all full, so they outline nothing; 1 means object. Leave them out to fit a "
             "whole scene."
         )
+
+
+def _check_carving(masks: Tensor, numbers: Sequence[int]) -> None:
+    check_masks(masks)
+    shares = (masks > _INSIDE).flatten(1).float().mean(1)
     if bool((shares == 0).any()):
         raise InvalidInputError(
             f"mask {numbers[int((shares == 0).nonzero()[0, 0])]} is empty while others are not: "

@@ -11,7 +11,7 @@ from ..cameras.conventions import ideas_of_up, splat_world_rotation
 from ..errors import InvalidInputError
 from .gaussians import Gaussians
 
-__all__ = ["Up", "turn_scene", "turn_upright", "upright_rotation"]
+__all__ = ["Up", "turn_cameras", "turn_scene", "turn_upright", "upright_rotation"]
 
 Up = Literal["+Z", "-Y", "from cameras", "keep"]
 
@@ -61,11 +61,15 @@ def turn_scene(
     Raises:
         InvalidInputError: ``rotation`` is no rotation.
     """
-    turned = gaussians.transformed(rotation)
+    return gaussians.transformed(rotation), turn_cameras(cameras, rotation)
+
+
+def turn_cameras(cameras: Cameras, rotation: Float[Tensor, "3 3"]) -> Cameras:
+    """Cameras turned about the world's origin; times and intrinsics stay."""
     c2w = cameras.c2w.cpu().double().clone()
     c2w[:, :3] = rotation.cpu().double() @ c2w[:, :3]
     c2w = c2w.to(cameras.dtype).to(cameras.device)
-    return turned, Cameras(c2w, cameras.Ks_norm, cameras.times)
+    return Cameras(c2w, cameras.Ks_norm, cameras.times)
 
 
 def upright_rotation(cameras: Cameras, *, up: str) -> Float[Tensor, "3 3"]:

@@ -16,14 +16,14 @@ from .camera_paths import look_at
 from .raycast import render
 from .scenes import SceneRanges, sample_scene
 
-__all__ = ["ObjectViews", "make_object_views"]
+__all__ = ["FOCAL", "LIFT", "ObjectViews", "make_object_views", "ring"]
 
 _RANGES = SceneRanges(
     num_objects=(5, 5), half_size=(0.26, 0.42), spread=0.5, texture_amplitude=(0.5, 1.0)
 )
 _HEIGHTS = (-0.3, 0.3, -0.1, 0.5, -0.5)  # of the objects' middles, so that they fill a ball
-_LIFT = 100.0  # above the floor, which is then too far away to be seen
-_RADIUS, _FOCAL = 2.6, 1.25
+LIFT = 100.0  # above the floor, which is then too far away to be seen
+_RADIUS, FOCAL = 2.6, 1.25
 
 
 @dataclass(frozen=True)
@@ -69,17 +69,17 @@ def make_object_views(
     """
     scene = sample_scene(seed, _RANGES)
     center = scene.center.clone()
-    center[0, :, 2] = _LIFT + torch.tensor(_HEIGHTS)
+    center[0, :, 2] = LIFT + torch.tensor(_HEIGHTS)
     scene = replace(scene, center=center)
     c2w = torch.cat(
         [
-            _ring(num_training, 0.0, (-10.0, 15.0, 40.0)),
-            _ring(num_held_out, 0.5, (0.0, 28.0)),
+            ring(num_training, 0.0, (-10.0, 15.0, 40.0)),
+            ring(num_held_out, 0.5, (0.0, 28.0)),
         ]
     )
     lifted = c2w.clone()
-    lifted[:, 2, 3] += _LIFT
-    Ks_norm = torch.tensor([[_FOCAL, 0.0, 0.5], [0.0, _FOCAL, 0.5], [0.0, 0.0, 1.0]])
+    lifted[:, 2, 3] += LIFT
+    Ks_norm = torch.tensor([[FOCAL, 0.0, 0.5], [0.0, FOCAL, 0.5], [0.0, 0.0, 1.0]])
     count, fine = len(c2w), size * supersample
     seen = render(
         scene,
@@ -104,7 +104,8 @@ def make_object_views(
     )
 
 
-def _ring(count: int, offset: float, elevations: tuple[float, ...]) -> Float[Tensor, "v 4 4"]:
+def ring(count: int, offset: float, elevations: tuple[float, ...]) -> Float[Tensor, "v 4 4"]:
+    """Cameras around the origin of the scene, at elevations in degrees in turn."""
     turn = (torch.arange(count) + offset) * (2 * math.pi / max(count, 1))
     tilt = torch.tensor([math.radians(elevations[i % len(elevations)]) for i in range(count)])
     flat = tilt.cos() * _RADIUS

@@ -237,7 +237,7 @@ def test_pictures_without_names_are_taken_in_order(tmp_path, path, frames):
     assert_same_up_to(capture.images, frames, 1e-6)
     assert capture.names == ("view 2.png", "view 9.png", "view 10.png")
     (tmp_path / "pictures" / "view 9.png").unlink()
-    with pytest.raises(InvalidInputError, match="holds 2 pictures for 3 cameras"):
+    with pytest.raises(InvalidInputError, match=r"holds 2 picture\(s\) for 3 cameras"):
         gx.load_capture(tmp_path / "path.json", tmp_path / "pictures")
 
 

@@ -299,10 +299,10 @@ def test_models_leave_the_gpu_before_the_fit(host, scene, monkeypatch):
     monkeypatch.setattr(model_management, "unload_all_models", lambda: freed.append("models"))
     lift(host, scene, iterations=1)
     assert freed == []
-    module = host.module("nodes.lift")
+    module = host.module("nodes._fits")
     monkeypatch.setattr(module, "drawing_device", lambda device: torch.device("cuda"))
     monkeypatch.setattr(model_management, "soft_empty_cache", lambda: freed.append("cache"))
-    assert host.call(module._free_device).type == "cuda"
+    assert host.call(module.free_device).type == "cuda"
     assert freed == ["models", "cache"]
 
 

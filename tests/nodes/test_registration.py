@@ -116,6 +116,24 @@ NODES: dict[str, tuple[str, list[str], list[str]]] = {
         ],
         ["SPLAT", "GENXD_CAMERAS", "IMAGE", "STRING"],
     ),
+    "GenXD_LiftTo4DGS": (
+        "lifting",
+        [
+            *("images", "cameras", "recipe", "plain_background", "background"),
+            *("hold_out_every", "up", "iterations", "num_gaussians", "lpips_weight", "seed"),
+            *("when_interrupted", "mask", "static_images", "static_cameras", "static_mask"),
+            "perceptual",
+        ],
+        ["GENXD_SPLAT4D", "GENXD_CAMERAS", "IMAGE", "STRING"],
+    ),
+    "GenXD_SplatAtTime": ("lifting", ["splat4d", "time"], ["SPLAT"]),
+    "GenXD_Splat4DToBatch": ("lifting", ["splat4d", "num_frames"], ["SPLAT"]),
+    "GenXD_Save4D": (
+        "lifting",
+        ["splat4d", "filename_prefix", "num_frames", "fps", "cameras"],
+        ["STRING"],
+    ),
+    "GenXD_Load4D": ("lifting", ["file"], ["GENXD_SPLAT4D"]),
     "GenXD_LoadPerceptualModel": ("lifting", ["perceptual_model"], ["GENXD_PERCEPTUAL"]),
 }
 GROUPS = {"load", "cameras", "conditioning", "sampling", "lifting", "curation", "evaluation"}

@@ -148,7 +148,7 @@ def test_comparisons_name_their_pictures(place):
     [
         (["--cameras", "none.json"], "none.json does not exist"),
         (["--images", "none"], "images none is no folder"),
-        (["--images", "few"], "few holds 1 pictures for 8 cameras"),
+        (["--images", "few"], "few holds 1 picture(s) for 8 cameras"),
         (["--images", "broken"], "is not a picture"),
         (["--masks", "none"], "masks none is no folder"),
         (["--masks", "few"], "pictures have no mask of the same name"),
@@ -156,22 +156,22 @@ def test_comparisons_name_their_pictures(place):
         (["--plain-background", "--background", "black"], "cannot be told from the background"),
         (["--background", "mauve"], "background is 'mauve'; expected white, black, or"),
         (["--points", "none.ply"], "none.ply is no file"),
-        (["--start", "masks"], "no masks came"),
+        (["--start", "masks"], "give --masks FOLDER, or --plain-background"),
         (["--start", "points"], "no points came"),
         (["--recipe", "single_view"], "Give --perceptual gradient, which needs no weights"),
         (["--perceptual", "gradient"], "its weight is 0 with the recipe 'test'"),
         (["--recipe", "single_view", "--perceptual", "x.pth"], "'x.pth': there is no such file"),
         (["--hold-out-every", 1], "hold_out_every is 1, which leaves 0 of 8 views"),
         (["--hold-out-every", -1], "hold_out_every is -1"),
-        (["--iterations", 0], "iterations of the recipe is 0"),
+        (["--iterations", 0], "--iterations is 0; expected at least 1"),
         (["--num-gaussians", 0], "num_gaussians of the recipe is 0"),
         (["--sh-degree", 4], "sh_degree of the recipe is 4"),
         (["--lpips-weight", "nan"], "lpips of the recipe is nan"),
-        (["--max-side", 5], "images are 5 x 5 pixels"),
-        (["--max-side", 0], "max_side is 0"),
+        (["--max-side", 5], "--max-side is 5; expected at least 11"),
+        (["--max-side", 0], "--max-side is 0; expected at least 11"),
         (["--device", "toaster"], "device is 'toaster'"),
         (["--fps", 0], "fps is 0"),
-        (["--spin-views", 0], "num_views is 0"),
+        (["--spin-views", 0], "--spin-views is 0"),
         (["--out", "images"], "which is never overwritten"),
         (["--out", "cameras.json"], "is a file; choose another --out"),
         (["--out", "cameras.json/deep/out"], "which is a file; choose another --out"),
@@ -266,12 +266,23 @@ def test_a_second_ctrl_c_stops_without_results(place, capsys, monkeypatch):
     assert made(place) == before
 
 
+def test_an_interruption_of_the_video_keeps_the_splat(place, capsys, monkeypatch):
+    def interrupted(video, file, **_):
+        file.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("genxd_core.media.save_video", interrupted)
+    assert lift() == 0
+    assert made(place / "out") == MADE - {"spin.mp4"}
+    assert "the splat is kept" in capsys.readouterr().out
+
+
 def test_an_interruption_while_writing_leaves_nothing(place, capsys, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     before = made(place)
-    monkeypatch.setattr("genxd_core.media.save_video", interrupted)
+    monkeypatch.setattr("genxd_core.lifting.ply.save_ply", interrupted)
     assert lift() == 130
     assert made(place) == before
     assert not [name for name in os.listdir(place) if name.startswith(".")]

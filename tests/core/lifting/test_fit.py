@@ -146,6 +146,18 @@ def test_previews_and_steps_are_reported(few):
     assert seen[0].shape == (3, 32, 32)
 
 
+def test_masks_that_outline_nothing_are_refused_whatever_the_start(few):
+    points = PointCloud(torch.rand(50, 3, generator=seeded(0)), torch.rand(50, 3))
+    for share, message in ((0.0, "masks are all empty"), (1.0, "masks are all full")):
+        with pytest.raises(InvalidInputError, match=message):
+            fit(few, masks=torch.full_like(few.masks, share), points=points)
+
+
+def test_pictures_of_one_colour_are_refused(few):
+    with pytest.raises(InvalidInputError, match="one colour and nothing else"):
+        fit_gaussians(torch.ones_like(few.images), few.cameras, recipe=SHORT)
+
+
 def test_it_works_in_inference_mode(few):
     with torch.inference_mode():
         result = fit(few)
