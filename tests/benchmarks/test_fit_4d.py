@@ -7,7 +7,7 @@ from benchmarks.fit_4d import FIRST_SCENE, on_moving_objects, path_error
 from genxd_core import Gaussians
 from genxd_core.synthetic import make_moving_object_views
 
-SHAPE = {"size": 32, "num_times": 4, "num_views": 4}
+SHAPE = {"size": 32, "num_times": 4, "num_views": 6}
 
 
 @pytest.mark.parametrize("method", ["hexplane", "bases"])
@@ -15,7 +15,7 @@ def test_rows_are_of_every_scene(method):
     row = on_moving_objects(method, "test", [FIRST_SCENE, FIRST_SCENE + 1], "cpu", **SHAPE)
     assert row["scenes"] == len(row["by_scene"]) == 2
     assert row["psnr_db"] == pytest.approx(sum(row["by_scene"]) / 2, abs=0.01)
-    assert row["pictures"] == 16
+    assert row["pictures"] == 24
     assert row["seconds"] > row["static_seconds"] >= 0
 
 
