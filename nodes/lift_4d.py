@@ -14,10 +14,11 @@ from ..genxd_core.lifting.comparison import (
     held_out_views,
     views_to_compare,
 )
-from ..genxd_core.lifting.fit_4d import FitResult4D, fit_gaussians_4d
+from ..genxd_core.lifting.fit_4d import fit_gaussians_4d
 from ..genxd_core.lifting.fit_motion_bases import fit_motion_bases
 from ..genxd_core.lifting.point_cloud import PointCloud
 from ..genxd_core.lifting.recipes_4d import RECIPES_4D, RECIPES_BASES, adjusted_recipe_4d
+from ..genxd_core.lifting.two_stages import FitResult4D
 from ..genxd_core.lifting.upright import turn_cameras, upright_rotation
 from ._checks import check_images, checked, parse_colour
 from ._convert import image_to_views, views_to_image

@@ -10,8 +10,8 @@ from torch import Tensor
 from ..cameras.cameras import Cameras
 from ..errors import InvalidInputError
 from .fit import FitResult
-from .fit_4d import FitResult4D
 from .render_views import render_views
+from .two_stages import FitResult4D
 
 __all__ = ["compare_views", "describe_fit", "held_out_views", "views_to_compare"]
 

@@ -98,14 +98,18 @@ def load_gaussians_4d(path: str | Path) -> Gaussians4D:
     try:
         parts = {name: tensors[f"canonical.{name}"].clone() for name in _CANONICAL}
         canonical = Gaussians(**parts)
-        motion = _MOTIONS[about["kind"]](**about["config"])
+        # Without memory: sizes come from the file, and are held against its tensors first.
+        with torch.device("meta"):
+            motion = _MOTIONS[about["kind"]](**about["config"])
         own = {
             name.removeprefix("motion."): value.clone()
             for name, value in tensors.items()
             if name.startswith("motion.")
         }
-        motion.load_state_dict(own)
+        motion.load_state_dict(own, assign=True)
         rotation = torch.tensor(about["rotation"], dtype=torch.float64).view(3, 3)
+        if not torch.allclose(rotation @ rotation.T, torch.eye(3, dtype=torch.float64), atol=1e-4):
+            raise ValueError("its rotation is none")
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InvalidInputError(
             f"{path} is damaged: its tensors and its description do not belong together ({error})."

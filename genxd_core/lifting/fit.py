@@ -25,7 +25,15 @@ from .perceptual import PerceptualModel
 from .point_cloud import PointCloud
 from .rasterize import TensorRendering
 from .recipes import FitRecipe, find_recipe
-from .start import Start, check_masks, from_depths, from_frusta, from_masks, from_points
+from .start import (
+    Start,
+    check_masks,
+    from_depths,
+    from_frusta,
+    from_masks,
+    from_points,
+    typical_distance,
+)
 
 __all__ = ["STARTS", "FitResult", "FitStep", "fit_gaussians"]
 
@@ -204,7 +212,7 @@ class _StillModel:
         generator: torch.Generator,
     ) -> None:
         self._recipe, self._generator = recipe, generator
-        distance = _distance(start, inputs)
+        distance = start.distance or typical_distance(start.means, inputs.cameras)
         # What a picture's width is at the scene's distance.
         unit = distance / float(inputs.cameras.Ks_norm[:, 0, 0].mean())
         self._free = FreeGaussians(
@@ -261,12 +269,3 @@ class _StillModel:
 
     def snapshot(self) -> Gaussians:
         return self._free.gaussians()
-
-
-def _distance(start: Start, inputs: FitInputs) -> float:
-    """Of the scene from the cameras: as the start tells, else its points' median distance."""
-    if start.distance is not None:
-        return start.distance
-    sample = start.means[:: max(1, len(start) // 1000)]
-    distances = (sample[:, None] - inputs.cameras.centres).norm(dim=-1)
-    return max(float(distances.median()), 1e-9)

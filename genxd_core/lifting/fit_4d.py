@@ -5,7 +5,6 @@ Dimension letters: v views, n Gaussians.
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -18,46 +17,31 @@ from ..progress import Progress
 from .backends import Backend, choose_backend
 from .fit import FitResult, fit_gaussians
 from .fit_inputs import FitInputs, check_fit_inputs
-from .fit_loop import DrawnValues, FitLoop, FitStep
+from .fit_loop import FitLoop, FitStep
 from .fit_loss import FitLoss
 from .gaussians import Gaussians
 from .gaussians_4d import Gaussians4D
 from .hexplane import HexPlaneField
-from .parameters import FreeGaussians
 from .perceptual import PerceptualModel
 from .point_cloud import PointCloud
-from .rasterize import TensorRendering
 from .recipes_4d import FieldSettings, FitRecipe4D, find_recipe_4d
+from .start import looked_at_distance, meeting_point
+from .two_stages import (
+    FitResult4D,
+    LearningRates,
+    MovingModel,
+    check_seen_at_all_times,
+    check_times,
+    finish,
+    first_stage,
+)
 
-__all__ = ["FitResult4D", "check_times", "first_of_two_stages", "fit_gaussians_4d"]
+__all__ = ["fit_gaussians_4d"]
 
 _LEAST_AT_ONE_TIME = 4  # views, to fit a static scene to them
+_NEAR = 1.5  # distances of what the cameras look at
+_ENOUGH = 50  # Gaussians to put a box around
 _FEW_TIMES = 6  # up to so many each has its own cells
-
-
-@dataclass(frozen=True)
-class FitResult4D:
-    """What came of a fit of something that moves.
-
-    Attributes:
-        gaussians: in the world of the cameras, on the CPU.
-        static: what came of the first stage; ``None`` where it was left out.
-        history: a record for each iteration of both stages (for every tenth on a GPU).
-        metrics: "psnr" and "ssim" of the training views, each at its own time, "held_out_psnr" and
-            "held_out_ssim" of the others where there are any, "num_gaussians", "iterations" done
-            of both stages, "seconds" of both, "static_seconds" of the first.
-        start: what the first stage started from.
-        backend: that drew.
-        cancelled: whether it was stopped before its end; the Gaussians are the best so far.
-    """
-
-    gaussians: Gaussians4D
-    static: FitResult | None
-    history: tuple[FitStep, ...]
-    metrics: dict[str, float]
-    start: str
-    backend: str
-    cancelled: bool
 
 
 def fit_gaussians_4d(
@@ -126,6 +110,7 @@ def fit_gaussians_4d(
             images, cameras, masks=masks, depths=None, background=background, held_out=held_out
         )
         times = check_times(inputs)
+        check_seen_at_all_times(inputs, times)
         loss = FitLoss(inputs, settings.moving, perceptual, where)
         still = _static_views(inputs, static_images, static_cameras, static_masks)
         if resume is None:
@@ -141,51 +126,32 @@ def fit_gaussians_4d(
                 seed=seed,
                 backend=backend,
                 device=where,
-                progress=first_of_two_stages(progress, settings.moving.iterations),
+                progress=first_stage(progress, settings.moving.iterations),
                 on_step=on_step,
             )
-            field = _field(static.gaussians, settings.field, times, seed)
+            field = _field(static.gaussians, still.cameras, settings.field, times, seed)
         else:
             static = _nothing_done(resume, drawn_by)
             field = _resumed_field(resume)
-        model = _MovingModel(inputs, settings, static.gaussians, field, where)
+        field = field.to(where)
+        weights = settings.field
+
+        def penalty() -> Float[Tensor, ""]:
+            space, time, still = field.roughness()
+            return weights.space * space + weights.time * time + weights.still * still
+
+        groups = field.groups(planes=weights.lr_planes, network=weights.lr_network)
+        model = MovingModel(
+            inputs,
+            static.gaussians,
+            field,
+            settings.moving,
+            LearningRates(groups, weights.lr_end),
+            penalty,
+            where,
+        )
         fit = FitLoop(model, inputs, settings.moving.iterations, loss, drawn_by, where, generator)
-        fit.cancelled = static.cancelled
-        if not static.cancelled:
-            done = int(static.metrics["iterations"])
-            fit.run(progress, on_step, done_before=done)
-        return _result(fit, static, drawn_by)
-
-
-def check_times(inputs: FitInputs, *, masks_may_be_empty: bool = False) -> list[float]:
-    """The different times of the views, in order.
-
-    Raises:
-        InvalidInputError: there are none, or all are the same, or masks are empty at one of them.
-    """
-    found = inputs.cameras.times
-    if found is None:
-        raise InvalidInputError(
-            "cameras have no times, so nothing tells when each picture was taken. Give "
-            "Cameras(c2w, Ks_norm, times) with a time from 0 (first frame) to 1 (last frame) for "
-            "each picture."
-        )
-    times = sorted({float(time) for time in found[list(inputs.training)]})
-    if len(times) < 2:
-        raise InvalidInputError(
-            f"all pictures that are fitted are of the time {times[0]:.3g}; something that moves "
-            "needs at least two different times. For a scene at rest use fit_gaussians (GenXD "
-            "Lift To 3DGS)."
-        )
-    if inputs.masks is not None and not masks_may_be_empty:
-        covered = inputs.masks.flatten(1).amax(1) > 0.5
-        for time in times:
-            if not bool(covered[found == time].any()):
-                raise InvalidInputError(
-                    f"masks are empty in all pictures of the time {time:.3g}, where the object "
-                    "cannot be seen; leave these pictures out, or give masks that outline it."
-                )
-    return times
+        return finish(fit, static, static.start, drawn_by, progress, on_step)
 
 
 def _static_views(
@@ -229,24 +195,15 @@ def _static_views(
     )
 
 
-def first_of_two_stages(progress: Progress | None, to_come: int) -> Progress | None:
-    """One bar over both stages."""
-    if progress is None:
-        return None
-
-    def first(step: int, total: int, preview: Tensor | None = None) -> bool | None:
-        if preview is None:
-            return progress(step, total + to_come)
-        return progress(step, total + to_come, preview)
-
-    return first
-
-
 def _field(
-    gaussians: Gaussians, settings: FieldSettings, times: list[float], seed: int
+    gaussians: Gaussians,
+    cameras: Cameras,
+    settings: FieldSettings,
+    times: list[float],
+    seed: int,
 ) -> HexPlaneField:
     return HexPlaneField.around(
-        gaussians.means,
+        _near(gaussians.means, cameras),
         seed=seed,
         channels=settings.channels,
         cells=settings.cells,
@@ -254,6 +211,16 @@ def _field(
         width=settings.width,
         moves_opacity=settings.moves_opacity,
     )
+
+
+def _near(means: Float[Tensor, "n 3"], cameras: Cameras) -> Float[Tensor, "k 3"]:
+    """What is around the place where the cameras look: a sky far behind would leave it no cells."""
+    distance = looked_at_distance(cameras)
+    if distance is None:
+        return means
+    point, _ = meeting_point(cameras)
+    near = means[(means - point).norm(dim=-1) < _NEAR * distance]
+    return near if len(near) >= _ENOUGH else means
 
 
 def _resumed_field(resume: Gaussians4D) -> HexPlaneField:
@@ -269,82 +236,3 @@ def _resumed_field(resume: Gaussians4D) -> HexPlaneField:
 def _nothing_done(resume: Gaussians4D, backend: str) -> FitResult:
     metrics = {"num_gaussians": float(len(resume)), "iterations": 0.0, "seconds": 0.0}
     return FitResult(resume.canonical, (), metrics, "resume", backend, False)
-
-
-def _result(fit: FitLoop, static: FitResult, backend: str) -> FitResult4D:
-    gaussians, metrics = fit.outcome()
-    assert isinstance(gaussians, Gaussians4D)
-    metrics["iterations"] += static.metrics["iterations"]
-    metrics["static_seconds"] = static.metrics["seconds"]
-    metrics["seconds"] += static.metrics["seconds"]
-    return FitResult4D(
-        gaussians.to("cpu"),
-        static,
-        (*static.history, *fit.history),
-        metrics,
-        static.start,
-        backend,
-        fit.cancelled,
-    )
-
-
-class _MovingModel:
-    """Free Gaussians, a fixed number of them, and the field that moves them."""
-
-    def __init__(
-        self,
-        inputs: FitInputs,
-        recipe: FitRecipe4D,
-        gaussians: Gaussians,
-        field: HexPlaneField,
-        device: torch.device,
-    ) -> None:
-        self._recipe = recipe
-        assert inputs.cameras.times is not None
-        self._times = inputs.cameras.times.tolist()
-        distances = (gaussians.means[:, None] - inputs.cameras.centres).norm(dim=-1)
-        unit = float(distances.median() / inputs.cameras.Ks_norm[:, 0, 0].mean())
-        self._free = FreeGaussians.resumed(gaussians.to(device), recipe=recipe.moving, unit=unit)
-        self._field = field.to(device)
-        rates = recipe.field
-        self._optimiser = torch.optim.Adam(
-            self._field.groups(planes=rates.lr_planes, network=rates.lr_network),
-            eps=1e-15,
-            fused=device.type in ("cpu", "cuda"),
-        )
-        self._first_rates = [group["lr"] for group in self._optimiser.param_groups]
-
-    def __len__(self) -> int:
-        return len(self._free)
-
-    def values(self, view: int, iteration: int) -> DrawnValues:
-        moving = self._recipe.moving
-        degree = min(moving.sh_degree, (iteration - 1) // moving.sh_every)
-        moved = self._field(self._free.moving(), self._times[view])
-        return (
-            moved.means,
-            moved.quats,
-            moved.log_scales.exp(),
-            moved.logits.sigmoid(),
-            self._free.colours(degree),
-        )
-
-    def features(self) -> None:
-        return None
-
-    def penalty(self) -> Float[Tensor, ""]:
-        weights = self._recipe.field
-        space, time, still = self._field.roughness()
-        return weights.space * space + weights.time * time + weights.still * still
-
-    def learn(self, rendering: TensorRendering, iteration: int) -> None:
-        done = iteration / self._recipe.moving.iterations
-        self._free.step(done)
-        for group, first in zip(self._optimiser.param_groups, self._first_rates, strict=True):
-            group["lr"] = first * self._recipe.field.lr_end**done
-        self._optimiser.step()
-        self._optimiser.zero_grad(set_to_none=True)
-
-    def snapshot(self) -> Gaussians4D:
-        field = copy.deepcopy(self._field).requires_grad_(False)
-        return Gaussians4D(self._free.gaussians(), field)

@@ -107,6 +107,11 @@ def check_fit_inputs(
             f"background is {tuple(background)}; expected red, green and blue in [0, 1]."
         )
     training, compared = _split(count, held_out)
+    if ignore is not None and bool((ignore > 0.5).all()):
+        raise InvalidInputError(
+            "ignore covers all pixels of all images, so there is nothing to fit; 1 means not "
+            "looked at. Invert it, or leave it out."
+        )
     return FitInputs(
         images=kept,
         cameras=cameras.to("cpu", torch.float32),

@@ -124,7 +124,6 @@ class FitLoop:
         on_step: Callable[[FitStep], None] | None,
         *,
         done_before: int = 0,
-        to_do_after: int = 0,
     ) -> None:
         """All iterations, or as many as the caller lets it do.
 
@@ -132,10 +131,9 @@ class FitLoop:
             progress: called after each, with a picture now and then.
             on_step: called with what goes into the history.
             done_before: iterations of earlier stages, for the progress and the history.
-            to_do_after: iterations of later stages, for the progress.
         """
         total = self._total
-        all_stages = done_before + total + to_do_after
+        all_stages = done_before + total
         look = 1 if self._device.type == "cpu" else _STEPS_BETWEEN_LOOKS
         preview_every = max(1, total // _NUM_PREVIEWS)
         evaluate_every = max(1, total // _NUM_EVALUATIONS)

@@ -3,8 +3,8 @@
 Dimension letters: v views, n Gaussians, m of them that move.
 """
 
-import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -16,19 +16,17 @@ from ..errors import InvalidInputError
 from ..progress import Progress
 from .backends import Backend, choose_backend
 from .fit import FitResult, fit_gaussians
-from .fit_4d import FitResult4D, check_times, first_of_two_stages
 from .fit_inputs import FitInputs, check_fit_inputs
-from .fit_loop import DrawnValues, FitLoop, FitStep
+from .fit_loop import FitLoop, FitStep
 from .fit_loss import FitLoss
 from .gaussians import Gaussians
-from .gaussians_4d import Gaussians4D
 from .motion_bases import MotionBases
-from .parameters import FreeGaussians
 from .perceptual import PerceptualModel
 from .point_cloud import PointCloud
-from .rasterize import Rendering, TensorRendering
+from .rasterize import Rendering
 from .recipes_4d import FitRecipeBases, find_recipe_bases
 from .start import Start, from_depths, from_masks
+from .two_stages import FitResult4D, LearningRates, MovingModel, check_times, finish, first_stage
 
 __all__ = ["fit_motion_bases"]
 
@@ -37,7 +35,6 @@ _INSIDE = 0.5  # of a mask
 _FIRST_OPACITY = 0.5
 _NEARER_HALF = 0.3  # quantile of the depths at rest around what moves, without depth of its own
 _LEAST_DEPTH = 1e-6
-_SPACING = 0.7  # of the distance of neighbours
 
 
 def fit_motion_bases(
@@ -99,8 +96,8 @@ def fit_motion_bases(
         inputs = check_fit_inputs(
             images, cameras, masks=masks, depths=depths, background=background, held_out=held_out
         )
-        times = check_times(inputs, masks_may_be_empty=True)
-        _check_masks(inputs)
+        times = check_times(inputs)
+        _check_masks(inputs, plain_background)
         loss = _SceneLoss(inputs, settings, perceptual, where, plain=plain_background)
         static = None
         if not plain_background:
@@ -112,38 +109,60 @@ def fit_motion_bases(
                 seed=seed,
                 backend=backend,
                 device=where,
-                progress=first_of_two_stages(progress, settings.moving.iterations),
+                progress=first_stage(progress, settings.moving.iterations),
                 on_step=on_step,
             )
         resting = None if static is None else static.gaussians
         start = _moving_start(inputs, resting, settings, generator)
-        model = _BasesModel(inputs, settings, start, resting, times, where, seed)
-        fit = FitLoop(model, inputs, settings.moving.iterations, loss, drawn_by, where, generator)
-        done = 0 if static is None else int(static.metrics["iterations"])
-        fit.cancelled = static is not None and static.cancelled
-        if not fit.cancelled:
-            fit.run(progress, on_step, done_before=done)
-        gaussians, metrics = fit.outcome()
-        assert isinstance(gaussians, Gaussians4D)
-        metrics["iterations"] += done
-        metrics["static_seconds"] = 0.0 if static is None else static.metrics["seconds"]
-        metrics["seconds"] += metrics["static_seconds"]
-        metrics["num_moving"] = len(start)
-        history = (*(() if static is None else static.history), *fit.history)
-        return FitResult4D(
-            gaussians.to("cpu"),
-            static,
-            history,
-            metrics,
-            start.kind,
-            drawn_by,
-            fit.cancelled,
+        bases = MotionBases.around(
+            start.means.to(where), times=times, num_bases=settings.num_bases, seed=seed
         )
+        gaussians, moves = _together(start, resting, settings.moving.sh_degree)
+        groups = bases.groups(bases=settings.lr_bases, weights=settings.lr_weights)
+        model = MovingModel(
+            inputs,
+            gaussians,
+            bases,
+            settings.moving,
+            LearningRates(groups, settings.lr_end),
+            lambda: settings.acceleration * bases.acceleration(),
+            where,
+            features=None if plain_background else moves.to(where),
+        )
+        fit = FitLoop(model, inputs, settings.moving.iterations, loss, drawn_by, where, generator)
+        result = finish(fit, static, start.kind, drawn_by, progress, on_step)
+        result.metrics["num_moving"] = len(start)
+        return result
 
 
-def _check_masks(inputs: FitInputs) -> None:
+def _together(
+    start: Start, resting: Gaussians | None, degree: int
+) -> tuple[Gaussians, Float[Tensor, "n 1"]]:
+    """What moves and then what is at rest, and 1 for each that moves."""
+    count = len(start)
+    moving = Gaussians.from_rgb(
+        start.means,
+        torch.tensor([[1.0, 0.0, 0.0, 0.0]]).repeat(count, 1),
+        start.scales[:, None].repeat(1, 3),
+        torch.full((count,), _FIRST_OPACITY),
+        start.rgb,
+    )
+    parts = [moving] if resting is None else [moving, resting]
+    everything = Gaussians.concatenate([part.with_degree(degree) for part in parts])
+    moves = torch.zeros(len(everything), 1)
+    moves[:count] = 1
+    return everything, moves
+
+
+def _check_masks(inputs: FitInputs, plain_background: bool) -> None:
     assert inputs.masks is not None
-    if not bool((inputs.masks[list(inputs.training)] > _INSIDE).any()):
+    moves = inputs.masks[list(inputs.training)] > _INSIDE
+    if bool(moves.all()) and not plain_background:
+        raise InvalidInputError(
+            "masks are all full, so nothing is at rest; 1 means what moves. Invert them, or switch "
+            "plain_background on where there is nothing else."
+        )
+    if not bool(moves.any()):
         raise InvalidInputError(
             "masks are all empty, so nothing moves; 1 means what moves. Invert them, or fit the "
             "scene with fit_gaussians (GenXD Lift To 3DGS)."
@@ -263,9 +282,8 @@ class _SceneLoss(FitLoss):
         *,
         plain: bool,
     ) -> None:
-        whole = copy.copy(inputs)
-        if not plain:
-            object.__setattr__(whole, "masks", None)  # a copy of a frozen record
+        # Masks of what moves are no outline of everything, unless there is nothing else.
+        whole = inputs if plain else replace(inputs, masks=None)
         super().__init__(whole, recipe.moving, perceptual, device)
         assert inputs.masks is not None
         self._scene_recipe, self._plain = recipe, plain
@@ -292,77 +310,3 @@ class _SceneLoss(FitLoss):
             # As a share of the typical one, so that the scene's scale does not matter.
             loss = loss + recipe.depth * (ours - target).abs().mean() / self._unit
         return loss, quality
-
-
-class _BasesModel:
-    """Moving Gaussians first, then those at rest, and the bases that move the first."""
-
-    def __init__(
-        self,
-        inputs: FitInputs,
-        recipe: FitRecipeBases,
-        start: Start,
-        resting: Gaussians | None,
-        times: list[float],
-        device: torch.device,
-        seed: int,
-    ) -> None:
-        self._recipe = recipe
-        assert inputs.cameras.times is not None
-        self._times = inputs.cameras.times.tolist()
-        moving = Gaussians.from_rgb(
-            start.means,
-            torch.tensor([[1.0, 0.0, 0.0, 0.0]]).repeat(len(start), 1),
-            start.scales[:, None].repeat(1, 3),
-            torch.full((len(start),), _FIRST_OPACITY),
-            start.rgb,
-        )
-        parts = [moving] if resting is None else [moving, resting.with_degree(0)]
-        everything = Gaussians.concatenate(parts)
-        distances = (start.means[:, None] - inputs.cameras.centres).norm(dim=-1)
-        unit = float(distances.median() / inputs.cameras.Ks_norm[:, 0, 0].mean())
-        self._free = FreeGaussians.resumed(everything.to(device), recipe=recipe.moving, unit=unit)
-        self._bases = MotionBases.around(
-            start.means.to(device), times=times, num_bases=recipe.num_bases, seed=seed
-        )
-        self._which = None
-        if resting is not None:
-            self._which = torch.zeros(len(everything), 1, device=device)
-            self._which[: len(start)] = 1
-        self._optimiser = torch.optim.Adam(
-            self._bases.groups(bases=recipe.lr_bases, weights=recipe.lr_weights),
-            eps=1e-15,
-            fused=device.type in ("cpu", "cuda"),
-        )
-        self._first_rates = [group["lr"] for group in self._optimiser.param_groups]
-
-    def __len__(self) -> int:
-        return len(self._free)
-
-    def values(self, view: int, iteration: int) -> DrawnValues:
-        moved = self._bases(self._free.moving(), self._times[view])
-        return (
-            moved.means,
-            moved.quats,
-            moved.log_scales.exp(),
-            moved.logits.sigmoid(),
-            self._free.colours(0),
-        )
-
-    def features(self) -> Tensor | None:
-        return self._which
-
-    def penalty(self) -> Float[Tensor, ""]:
-        return self._recipe.acceleration * self._bases.acceleration()
-
-    def learn(self, rendering: TensorRendering, iteration: int) -> None:
-        done = iteration / self._recipe.moving.iterations
-        self._free.step(done)
-        for group, first in zip(self._optimiser.param_groups, self._first_rates, strict=True):
-            group["lr"] = first * self._recipe.lr_end**done
-        self._optimiser.step()
-        self._optimiser.zero_grad(set_to_none=True)
-
-    def snapshot(self) -> Gaussians4D:
-        bases = copy.deepcopy(self._bases).requires_grad_(False)
-        return Gaussians4D(self._free.gaussians(), bases)

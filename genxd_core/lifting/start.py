@@ -22,7 +22,9 @@ __all__ = [
     "from_frusta",
     "from_masks",
     "from_points",
+    "looked_at_distance",
     "meeting_point",
+    "typical_distance",
 ]
 
 _INSIDE = 0.5  # of a mask
@@ -220,17 +222,13 @@ def from_frusta(
     Raises:
         InvalidInputError: the cameras stand in one place, or none sees what another does.
     """
-    _, distance = meeting_point(cameras)
-    reach = float((cameras.centres - cameras.centres.mean(0)).norm(dim=-1).max())
+    reach = _reach(cameras)
     if reach < 1e-6 * max(1.0, float(cameras.centres.abs().max())):
         raise InvalidInputError(
             "cameras all stand in the same place, so their pictures tell nothing of depth. Give "
             "views from different places, or points or depth to start from."
         )
-    if distance > 0 and distance < 30 * reach:
-        unit = distance
-    else:
-        unit = _REACHES * reach
+    unit = looked_at_distance(cameras) or _REACHES * reach
     near, middle, far = (factor * unit for factor in _DEPTHS)
     is_object = _bare_border(images, background) > _MOSTLY
     far_share = 0.0 if is_object else _FAR_SHARE
@@ -287,6 +285,23 @@ def meeting_point(cameras: Cameras) -> tuple[Float[Tensor, "3"], float]:
     point = middle + torch.linalg.solve(matrix, offsets)[:, 0]
     depths = ((point - cameras.centres) * axes).sum(-1)
     return point, float(depths.median())
+
+
+def _reach(cameras: Cameras) -> float:
+    return float((cameras.centres - cameras.centres.mean(0)).norm(dim=-1).max())
+
+
+def looked_at_distance(cameras: Cameras) -> float | None:
+    """How far away what the cameras look at is; ``None`` where they do not look at one point."""
+    _, distance = meeting_point(cameras)
+    return distance if 0 < distance < 30 * _reach(cameras) else None
+
+
+def typical_distance(means: Float[Tensor, "n 3"], cameras: Cameras) -> float:
+    """The median distance of points from cameras, of a thousand points at most."""
+    sample = means[:: max(1, len(means) // 1000)]
+    distances = (sample[:, None] - cameras.centres).norm(dim=-1)
+    return max(float(distances.median()), 1e-9)
 
 
 def check_masks(masks: Float[Tensor, "v 1 h w"]) -> None:
