@@ -37,6 +37,7 @@ __all__ = [
     "parse_colour",
     "parse_indices",
     "why_not_a_choice",
+    "why_not_a_colour",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -161,6 +162,15 @@ def why_not_a_choice(value: Any, choices: Iterable[str], name: str) -> str:
     more = f" and {len(choices) - _MOST_NAMED} others" if len(choices) > _MOST_NAMED else ""
     came = "missing or unknown" if value is None else f'"{value}"'
     return f"{name} is {came}; expected one of {named}{more}."
+
+
+def why_not_a_colour(text: str | None, name: str = "background") -> bool | str:
+    """What a node's ``validate_inputs`` says of a colour; one that comes through a link is None."""
+    try:
+        parse_colour("#ffffff" if text is None else text, name)
+    except InvalidInputError as error:
+        return str(error)
+    return True
 
 
 def parse_colour(text: str, name: str) -> tuple[float, float, float]:

@@ -7,7 +7,6 @@ import torch
 from comfy_api.latest import io
 
 from ..genxd_core.cameras.cameras import Cameras
-from ..genxd_core.errors import InvalidInputError
 from ..genxd_core.lifting.comparison import (
     compare_views,
     describe_fit,
@@ -18,7 +17,7 @@ from ..genxd_core.lifting.fit import STARTS, fit_gaussians
 from ..genxd_core.lifting.point_cloud import PointCloud
 from ..genxd_core.lifting.recipes import RECIPES, adjusted_recipe
 from ..genxd_core.lifting.upright import turn_scene, upright_rotation
-from ._checks import check_images, checked, parse_colour
+from ._checks import check_images, checked, parse_colour, why_not_a_colour
 from ._convert import image_to_views, views_to_image
 from ._fits import (
     USE,
@@ -161,11 +160,7 @@ class GenXDLiftTo3DGS(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, background: str | None = None) -> bool | str:
         """What can be said before running."""
-        try:
-            parse_colour("#ffffff" if background is None else background, "background")
-        except InvalidInputError as error:
-            return str(error)
-        return True
+        return why_not_a_colour(background)
 
     @classmethod
     @checked

@@ -20,7 +20,7 @@ from ..genxd_core.lifting.point_cloud import PointCloud
 from ..genxd_core.lifting.recipes_4d import RECIPES_4D, RECIPES_BASES, adjusted_recipe_4d
 from ..genxd_core.lifting.two_stages import FitResult4D
 from ..genxd_core.lifting.upright import turn_cameras, upright_rotation
-from ._checks import check_images, checked, parse_colour
+from ._checks import check_images, checked, parse_colour, why_not_a_colour
 from ._convert import image_to_views, views_to_image
 from ._fits import (
     USE,
@@ -147,33 +147,13 @@ class GenXDLiftTo4DGS(io.ComfyNode):
                     "Model; its choice gradient needs no weights.",
                 ),
             ],
-            outputs=[
-                Splat4DSocket.Output(
-                    display_name="splat4d",
-                    tooltip="For GenXD Render Splat, GenXD Splat At Time, GenXD Splat4D To Batch "
-                    "and GenXD Save 4D.",
-                ),
-                CamerasSocket.Output(
-                    display_name="cameras",
-                    tooltip="The given cameras, with their times, in the splat's world.",
-                ),
-                io.Image.Output(
-                    display_name="comparisons",
-                    tooltip="For held-out pictures, or else some of all: the picture, the "
-                    "rendering at its time, three times their difference.",
-                ),
-                io.String.Output(display_name="report", tooltip="Figures of the fit, as JSON."),
-            ],
+            outputs=_outputs(),
         )
 
     @classmethod
     def validate_inputs(cls, background: str | None = None) -> bool | str:
         """What can be said before running."""
-        try:
-            parse_colour("#ffffff" if background is None else background, "background")
-        except InvalidInputError as error:
-            return str(error)
-        return True
+        return why_not_a_colour(background)
 
     @classmethod
     @checked
@@ -321,33 +301,13 @@ class GenXDLiftToMotionBases(io.ComfyNode):
                     "GenXD Load Capture.",
                 ),
             ],
-            outputs=[
-                Splat4DSocket.Output(
-                    display_name="splat4d",
-                    tooltip="For GenXD Render Splat, GenXD Splat At Time, GenXD Splat4D To Batch "
-                    "and GenXD Save 4D.",
-                ),
-                CamerasSocket.Output(
-                    display_name="cameras",
-                    tooltip="The given cameras, with their times, in the splat's world.",
-                ),
-                io.Image.Output(
-                    display_name="comparisons",
-                    tooltip="For held-out pictures, or else some of all: the picture, the "
-                    "rendering at its time, three times their difference.",
-                ),
-                io.String.Output(display_name="report", tooltip="Figures of the fit, as JSON."),
-            ],
+            outputs=_outputs(),
         )
 
     @classmethod
     def validate_inputs(cls, background: str | None = None) -> bool | str:
         """What can be said before running."""
-        try:
-            parse_colour("#ffffff" if background is None else background, "background")
-        except InvalidInputError as error:
-            return str(error)
-        return True
+        return why_not_a_colour(background)
 
     @classmethod
     @checked
@@ -398,6 +358,27 @@ class GenXDLiftToMotionBases(io.ComfyNode):
             on_step=watch.on_step,
         )
         return _output(result, views, timed, upright, held_out, colour, recipe)
+
+
+def _outputs() -> list[Any]:
+    """What both kinds of fits give."""
+    return [
+        Splat4DSocket.Output(
+            display_name="splat4d",
+            tooltip="For GenXD Render Splat, GenXD Splat At Time, GenXD Splat4D To Batch "
+            "and GenXD Save 4D.",
+        ),
+        CamerasSocket.Output(
+            display_name="cameras",
+            tooltip="The given cameras, with their times, in the splat's world.",
+        ),
+        io.Image.Output(
+            display_name="comparisons",
+            tooltip="For held-out pictures, or else some of all: the picture, the "
+            "rendering at its time, three times their difference.",
+        ),
+        io.String.Output(display_name="report", tooltip="Figures of the fit, as JSON."),
+    ]
 
 
 def _output(

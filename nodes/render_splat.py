@@ -16,7 +16,7 @@ from ..genxd_core.lifting.gaussians import Gaussians
 from ..genxd_core.lifting.gaussians_4d import Gaussians4D
 from ..genxd_core.lifting.render_views import depth_picture, picture_size, render_views
 from ..genxd_core.pictures import to_pil
-from ._checks import checked, parse_colour
+from ._checks import checked, parse_colour, why_not_a_colour
 from ._convert import views_to_image
 from ._splats import splat_to_gaussians
 from ._types import CamerasSocket, DepthSocket, Splat4DSocket
@@ -89,11 +89,7 @@ class GenXDRenderSplat(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, background: str | None = None) -> bool | str:
         """What can be said before running."""
-        try:
-            parse_colour("#ffffff" if background is None else background, "background")
-        except InvalidInputError as error:
-            return str(error)
-        return True
+        return why_not_a_colour(background)
 
     @classmethod
     @checked

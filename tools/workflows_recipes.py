@@ -3,6 +3,7 @@
 from typing import Any
 
 from .workflows_graph import Group, Link, Node, Workflow
+from .workflows_moving import image_to_4d_object
 from .workflows_parts import (
     VIEWS,
     add_condition,
@@ -293,6 +294,7 @@ RECIPES = (
     image_to_splat,
     few_views_to_splat,
     capture_to_splat,
+    image_to_4d_object,
     multiview_videos,
 )
 

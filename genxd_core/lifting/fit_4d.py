@@ -36,7 +36,7 @@ from .two_stages import (
     first_stage,
 )
 
-__all__ = ["fit_gaussians_4d"]
+__all__ = ["around_what_is_looked_at", "fit_gaussians_4d"]
 
 _LEAST_AT_ONE_TIME = 4  # views, to fit a static scene to them
 _NEAR = 1.5  # distances of what the cameras look at
@@ -203,7 +203,7 @@ def _field(
     seed: int,
 ) -> HexPlaneField:
     return HexPlaneField.around(
-        _near(gaussians.means, cameras),
+        around_what_is_looked_at(gaussians.means, cameras),
         seed=seed,
         channels=settings.channels,
         cells=settings.cells,
@@ -213,8 +213,8 @@ def _field(
     )
 
 
-def _near(means: Float[Tensor, "n 3"], cameras: Cameras) -> Float[Tensor, "k 3"]:
-    """What is around the place where the cameras look: a sky far behind would leave it no cells."""
+def around_what_is_looked_at(means: Float[Tensor, "n 3"], cameras: Cameras) -> Float[Tensor, "k 3"]:
+    """Points near what the cameras look at: with a sky far behind, cells would be too large."""
     distance = looked_at_distance(cameras)
     if distance is None:
         return means

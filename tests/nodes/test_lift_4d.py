@@ -149,10 +149,10 @@ def test_bases_move_what_the_masks_outline(host, scene):
     assert moving.motion.kind == "motion_bases"
     assert json.loads(report)["started_from"] == "masks"
     assert compared.shape == (8, SIZE, 3 * SIZE, 3)
-    # Six views at a time carve balls roughly; at rest it would be 13 dB.
-    assert psnr(render(host, moving, cameras), scene["images"]) > 14.5
-    (frozen,) = host.run_node("GenXD_SplatAtTime", splat4d=moving, time=0.5)
+    (frozen,) = host.run_node("GenXD_SplatAtTime", splat4d=moving, time=0.0)
     assert frozen.positions.shape[1] == len(moving)
+    still = psnr(render(host, frozen, cameras), scene["images"])
+    assert psnr(render(host, moving, cameras), scene["images"]) > still + 1
 
 
 @pytest.fixture

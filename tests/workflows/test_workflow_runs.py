@@ -46,6 +46,10 @@ EXPECTED = {
         "Comparisons": [(480, 2 * 120 + 4)],
         "Walk": [(60, 512, 384)],
     },
+    "09_image_to_4d_object": {
+        "Moments": [(12 * 96 + 11 * 4, 6 * 96 + 3 * 4 + 2 * 4)],
+        "Video": [(24, 3 * 256 + 2 * 4, 256)],
+    },
     "11_multiview_videos": {
         "Camera path": [(1024, 512)],
         "Rough videos": [(12 * 96 + 11 * 4, 4 * 96 + 3 * 4)],
@@ -60,7 +64,7 @@ def load(name: str, steps: int = FEW_STEPS) -> dict:
     for node in graph.values():
         if "steps" in node["inputs"]:
             node["inputs"]["steps"] = steps
-        if node["class_type"] == "GenXD_LiftTo3DGS":
+        if node["class_type"] in ("GenXD_LiftTo3DGS", "GenXD_LiftTo4DGS"):
             node["inputs"]["iterations"] = FEW_ITERATIONS
     return graph
 

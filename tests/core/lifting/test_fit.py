@@ -153,6 +153,25 @@ def test_masks_that_outline_nothing_are_refused_whatever_the_start(few):
             fit(few, masks=torch.full_like(few.masks, share), points=points)
 
 
+def test_what_is_ignored_teaches_nothing(few):
+    """A picture that is wrong where it is ignored gives the same Gaussians as the right one."""
+    ignore = torch.zeros_like(few.masks)
+    ignore[..., :12] = 1
+    wrong = torch.where(ignore > 0, 0.5 * few.images, few.images)
+    given = {
+        "recipe": replace(SHORT, l1=1.0, ssim=0.0),
+        "ignore": ignore,
+        "points": PointCloud(
+            0.5 * torch.randn(200, 3, generator=seeded(0)), torch.full((200, 3), 0.5)
+        ),
+    }
+    right = fit_gaussians(few.images, few.cameras, **given)
+    other = fit_gaussians(wrong, few.cameras, **given)
+    assert torch.equal(right.gaussians.means, other.gaussians.means)
+    with pytest.raises(InvalidInputError, match="ignore covers all"):
+        fit_gaussians(few.images, few.cameras, recipe=SHORT, ignore=torch.ones_like(ignore))
+
+
 def test_pictures_of_one_colour_are_refused(few):
     with pytest.raises(InvalidInputError, match="one colour and nothing else"):
         fit_gaussians(torch.ones_like(few.images), few.cameras, recipe=SHORT)

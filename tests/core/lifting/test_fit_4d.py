@@ -22,6 +22,7 @@ from genxd_core import (
     render_views,
     save_gaussians_4d,
 )
+from genxd_core.lifting.fit_4d import around_what_is_looked_at
 from genxd_core.lifting.hexplane import HexPlaneField
 from genxd_core.lifting.losses import psnr
 from genxd_core.synthetic import HELD_OUT, MovingObjectViews, make_moving_object_views
@@ -96,7 +97,6 @@ def test_the_objects_follow_their_true_path_before_a_still_camera(views, fitted)
 
 
 def test_a_scene_at_one_time_is_the_same_for_every_camera(views, fitted):
-    assert torch.equal(fitted.gaussians.at(0.4).means, fitted.gaussians.at(0.4).means)
     frozen = views.cameras[torch.arange(6)]
     cameras = Cameras(frozen.c2w, frozen.Ks_norm, torch.full((6,), 0.4))
     moving = render_views(fitted.gaussians, cameras, width=40, height=40)
@@ -164,6 +164,17 @@ def test_a_field_moves_nothing_at_first_and_is_made_from_its_config():
     space, time, still = field.roughness()
     assert space > 0
     assert time.item() == still.item() == 0
+
+
+def test_a_far_sky_leaves_the_field_its_cells(views):
+    """The box is around what the cameras look at, whatever stands behind."""
+    first = torch.arange(6)
+    near = views.cameras[first]
+    far = 200.0 * torch.nn.functional.normalize(torch.randn(300, 3, generator=seeded(0)), dim=-1)
+    middle = 0.3 * torch.randn(200, 3, generator=seeded(1))
+    means = torch.cat([middle, far])
+    kept = around_what_is_looked_at(means, Cameras(near.c2w, near.Ks_norm))
+    assert torch.equal(kept, middle)
 
 
 def test_files_keep_scene_turn_and_motion(fitted, tmp_path):
@@ -280,6 +291,32 @@ def test_files_of_other_kinds_are_refused(fitted, tmp_path):
         ),
         "is damaged": written(
             {"genxd_splat4d": json.dumps(about | {"version": 1})}, "config.safetensors"
+        ),
+        "do not belong together": written(
+            {
+                "genxd_splat4d": json.dumps(
+                    about
+                    | {
+                        "version": 1,
+                        "config": {"low": [0] * 3, "high": [1] * 3, "cells": [10**7]},
+                        "rotation": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+                    }
+                )
+            },
+            "huge.safetensors",
+        ),
+        "its rotation is none": written(
+            {
+                "genxd_splat4d": json.dumps(
+                    about
+                    | {
+                        "version": 1,
+                        "config": fitted.gaussians.motion.config(),
+                        "rotation": [[2, 0, 0], [0, 1, 0], [0, 0, 1]],
+                    }
+                )
+            },
+            "rotation.safetensors",
         ),
         "cannot be read": written({"genxd_splat4d": "{"}, "json.safetensors"),
         "does not exist": tmp_path / "missing.safetensors",
