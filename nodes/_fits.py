@@ -16,6 +16,7 @@ from ..genxd_core.lifting.fit_loop import FitStep
 from ..genxd_core.pictures import to_pil
 from ._checks import check_mask
 from ._convert import mask_to_maps
+from ._groups import STOP, USE
 
 __all__ = [
     "USE",
@@ -30,7 +31,7 @@ __all__ = [
     "up_input",
 ]
 
-_STOP, USE = "stop", "use what is there"
+
 _TEXT_EVERY = 10  # iterations between two lines of text on the node
 
 
@@ -83,8 +84,8 @@ def interruption_input() -> Any:
     """What ComfyUI's cancel does."""
     return io.Combo.Input(
         "when_interrupted",
-        options=[_STOP, USE],
-        default=_STOP,
+        options=[STOP, USE],
+        default=STOP,
         tooltip="What ComfyUI's cancel does during the fit: stop the graph (typical), "
         "or end the fit early and go on with the best so far.",
     )

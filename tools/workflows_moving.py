@@ -33,11 +33,11 @@ def _path(
     shape: dict[str, Any],
     title: str,
     *,
-    collapsed: bool = False,
+    column: int = 0,
     **path: Any,
 ) -> Link:
     given = {"path.elevation": _ELEVATION, "path.radius": _RADIUS} | path | shape
-    options: dict[str, Any] = {"title": title, "collapsed": collapsed}
+    options: dict[str, Any] = {"title": title, "column": column}
     return flow.add(group, "GenXD_MakeCameraPath", given, **options)["cameras"]
 
 
@@ -65,9 +65,6 @@ def image_to_4d_object() -> Workflow:
     wide: dict[str, Any] = {"path": "orbit", "path.azimuth_to": _AROUND}
     around = _path(flow, cameras, shape, "Around", num_views=_STATIC_VIEWS, **wide)
     filmed = _path(flow, cameras, shape, "Shot", num_views=VIEWS, **orbit)
-    hidden: dict[str, Any] = {"collapsed": True, "num_views": _SHOWN_VIEWS}
-    standing = _path(flow, cameras, shape, "Camera that stands", path="static", **hidden)
-    moving = _path(flow, cameras, shape, "Camera that moves", **hidden, **orbit)
     still_pass = flow.group("3  3D pass", 2)
     given = {"images": picture["IMAGE"], "mask": picture["MASK"], "cameras": around}
     size = {"width": 64, "height": 64, "multiple": 16}
@@ -104,6 +101,10 @@ def image_to_4d_object() -> Workflow:
     )
     saved = {"splat4d": lifted["splat4d"], "filename_prefix": "genxd/scene_4d"}
     flow.add(lift, "GenXD_Save4D", saved, room=40)
+    looking = flow.group("6  Cameras to look with", 4, colour="yellow")
+    views: dict[str, Any] = {"num_views": _SHOWN_VIEWS}
+    standing = _path(flow, looking, shape, "Camera that stands", path="static", **views)
+    moving = _path(flow, looking, shape, "Camera that moves", column=1, **views, **orbit)
     moment = {"splat4d": lifted["splat4d"], "time": 0.5}
     frozen = flow.add(lift, "GenXD_SplatAtTime", moment, collapsed=True)["splat"]
     shown = {
@@ -112,7 +113,7 @@ def image_to_4d_object() -> Workflow:
         "Both": (lifted["splat4d"], moving),
     }
     rows = [_drawn(flow, lift, *what, title) for title, what in shown.items()]
-    results = flow.group("6  Results", 4, colour="purple")
+    results = flow.group("7  Results", 4, colour="purple")
     _save_rows(flow, results, rows)
     return flow
 
