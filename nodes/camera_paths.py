@@ -338,6 +338,20 @@ _EDITS: dict[str, list[Any]] = {
             tooltip="How many cameras are kept; 12 is typical.",
         ),
     ],
+    "hold": [
+        io.Int.Input(
+            "view",
+            default=0,
+            min=-1024,
+            max=1023,
+            tooltip="The camera that stands still; typically 0, negative counts from the end.",
+        ),
+        io.Int.Input(
+            "num_views",
+            **_VIEWS,
+            tooltip="How often it is there, while time goes from 0 to 1; 12 is typical.",
+        ),
+    ],
     "join": [
         CamerasSocket.Input("second", tooltip="The path that goes on where the first one ends.")
     ],
@@ -396,6 +410,11 @@ def _rebase(cameras: Cameras, values: dict[str, Any]) -> Cameras:
     return editing.rebase(cameras, check_position(values["view"], len(cameras), "edit.view"))
 
 
+def _hold(cameras: Cameras, values: dict[str, Any]) -> Cameras:
+    view = check_position(values["view"], len(cameras), "edit.view")
+    return editing.hold(cameras, view, values["num_views"])
+
+
 def _loop(cameras: Cameras, values: dict[str, Any]) -> Cameras:
     if len(cameras) < 2:
         raise InvalidInputError("cameras has 1 view; a loop needs at least 2.")
@@ -422,6 +441,7 @@ _CHANGES: dict[str, Callable[[Cameras, dict[str, Any]], Cameras]] = {
     "scale to": lambda cameras, values: normalise_scale(cameras, values["scale"]),
     "relative to view": _rebase,
     "slice": _slice,
+    "hold": _hold,
     "join": _join,
 }
 

@@ -11,6 +11,7 @@ from comfy_api.latest import io, ui
 
 from ..genxd_core.cameras.cameras import Cameras
 from ..genxd_core.cameras.describe import describe
+from ..genxd_core.capture_masks import load_capture_masks
 from ..genxd_core.captures import Capture, capture_files, load_capture
 from ..genxd_core.errors import InvalidInputError
 from ..genxd_core.lifting.point_cloud import PointCloud
@@ -76,6 +77,14 @@ class GenXDLoadCapture(io.ComfyNode):
                     "what everything here expects; typically on. Off: such pictures are refused "
                     "unless their distortion is small.",
                 ),
+                io.String.Input(
+                    "masks",
+                    default="",
+                    optional=True,
+                    tooltip="Folder of masks inside ComfyUI's input folder, such as "
+                    "my_scene/masks: a picture of the same name for each, white where the object "
+                    "is, or what moves. Typically empty: no masks.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The pictures, without distortion."),
@@ -93,25 +102,32 @@ class GenXDLoadCapture(io.ComfyNode):
                 io.String.Output(
                     display_name="report", tooltip="Counts, sizes, scale and field of view."
                 ),
+                io.Mask.Output(
+                    display_name="mask",
+                    tooltip="One mask for each picture; nothing where no folder of masks is given.",
+                ),
             ],
         )
 
     @classmethod
-    def validate_inputs(cls, pictures: str | None = None) -> bool | str:
-        """Refuse a folder outside of the input folder."""
+    def validate_inputs(cls, pictures: str | None = None, masks: str | None = None) -> bool | str:
+        """Refuse folders outside of the input folder."""
         try:
-            _pictures_folder(pictures or "")
+            _folder(pictures or "", "pictures")
+            _folder(masks or "", "masks")
         except InvalidInputError as error:
             return str(error)
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, pictures: str, **others: Any) -> str:
+    def fingerprint_inputs(cls, file: str, pictures: str, masks: str = "", **others: Any) -> str:
         """Run again when a file has changed."""
-        settings = ":".join(str(others[name]) for name in sorted(others))
+        settings = ":".join([*(str(others[name]) for name in sorted(others)), masks])
         path = list_camera_files().get(file)
         try:
-            files = [] if path is None else capture_files(path, _pictures_folder(pictures))
+            files = [] if path is None else capture_files(path, _folder(pictures, "pictures"))
+            outlines = _folder(masks, "masks")
+            files += [] if outlines is None else sorted(outlines.iterdir())
             stamp = max((part.stat().st_mtime_ns for part in files), default=0)
         except (InvalidInputError, OSError) as error:
             # What is wrong is told when the node runs.
@@ -121,7 +137,13 @@ class GenXDLoadCapture(io.ComfyNode):
     @classmethod
     @checked
     def execute(
-        cls, file: str, max_side: int, scale_to: float, pictures: str, undistort: bool
+        cls,
+        file: str,
+        max_side: int,
+        scale_to: float,
+        pictures: str,
+        undistort: bool,
+        masks: str = "",
     ) -> io.NodeOutput:
         """Read the capture."""
         path = list_camera_files().get(file)
@@ -132,13 +154,15 @@ class GenXDLoadCapture(io.ComfyNode):
             )
         capture = load_capture(
             path,
-            _pictures_folder(pictures),
+            _folder(pictures, "pictures"),
             max_side=max_side or None,
             undistort=undistort,
             progress=_progress(),
         )
         if scale_to > 0:
             capture = capture.scaled_to(scale_to)
+        outlines = _folder(masks, "masks")
+        mask = None if outlines is None else _masks(capture, path, outlines)
         report = _describe(capture)
         return io.NodeOutput(
             views_to_image(capture.images),
@@ -146,11 +170,18 @@ class GenXDLoadCapture(io.ComfyNode):
             capture.points,
             "\n".join(capture.names),
             report,
+            mask,
             ui=ui.PreviewText(report),
         )
 
 
-def _pictures_folder(name: str) -> Path | None:
+def _masks(capture: Capture, path: Path, folder: Path) -> torch.Tensor:
+    height, width = capture.images.shape[2:]
+    maps = load_capture_masks(folder, path, capture.names, width=width, height=height)
+    return maps[:, 0]
+
+
+def _folder(name: str, field: str) -> Path | None:
     """A folder inside ComfyUI's input folder; ``None`` for no name."""
     clean = name.strip().replace("\\", "/").strip("/")
     if not clean:
@@ -159,7 +190,7 @@ def _pictures_folder(name: str) -> Path | None:
     folder = root / clean
     if not clean.isprintable() or not folder.resolve().is_relative_to(root.resolve()):
         raise InvalidInputError(
-            f"pictures is {name!r:.200}; expected a folder inside ComfyUI's input folder, such as "
+            f"{field} is {name!r:.200}; expected a folder inside ComfyUI's input folder, such as "
             '"my_scene/images", or nothing.'
         )
     return folder

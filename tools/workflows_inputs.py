@@ -1,7 +1,7 @@
 """The pictures, videos and camera files that the example workflows load, made of held-out scenes.
 
-The photograph and the capture beside them are not made here; ``workflows/inputs/README.md`` says
-where they are from.
+The photograph, the capture and the film beside them are not made here;
+``workflows/inputs/README.md`` says where they are from.
 """
 
 from dataclasses import dataclass
@@ -14,10 +14,11 @@ from genxd_core.cameras.io import save_cameras
 from genxd_core.media import save_image, save_video
 from genxd_core.synthetic import HELD_OUT, make_clips
 
-__all__ = ["CAPTURE", "PHOTOGRAPH", "SCENES", "SceneInputs", "write_inputs"]
+__all__ = ["CAPTURE", "FILM", "PHOTOGRAPH", "SCENES", "SceneInputs", "write_inputs"]
 
 PHOTOGRAPH = "genxd_coffee.jpg"
 CAPTURE = "genxd_lund"
+FILM = "genxd_dog"
 SIZE = 256
 VIEWS, FPS = 12, 8.0
 

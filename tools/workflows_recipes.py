@@ -20,6 +20,7 @@ from .workflows_parts import (
     save_video,
     shape_of,
 )
+from .workflows_scene import scene_4d_motion_bases
 from .workflows_splats import capture_to_splat, few_views_to_splat, image_to_splat
 from .workflows_videos import multiview_videos
 
@@ -296,6 +297,7 @@ RECIPES = (
     capture_to_splat,
     image_to_4d_object,
     multiview_videos,
+    scene_4d_motion_bases,
 )
 
 

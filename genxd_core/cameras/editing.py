@@ -18,6 +18,7 @@ from .rotations import rotation_angle, slerp_rotations
 __all__ = [
     "at_positions",
     "ease",
+    "hold",
     "join",
     "loop",
     "rebase",
@@ -94,6 +95,26 @@ def loop(
     if mode == "closed":
         return _closed(cameras, count if num_views is None else num_views)
     raise InvalidInputError(f"mode is {mode!r}; expected 'there-and-back' or 'closed'.")
+
+
+def hold(cameras: Cameras, view: int, num_views: int) -> Cameras:
+    """One camera of the path, standing still while time goes from 0 to 1.
+
+    Args:
+        cameras: the path.
+        view: which; negative numbers count from the end.
+        num_views: how many times.
+
+    Raises:
+        InvalidInputError: there is no such view, or ``num_views`` is less than 1.
+    """
+    _check_num_views(num_views)
+    if not -len(cameras) <= view < len(cameras):
+        raise InvalidInputError(
+            f"view is {view}, but the path has {len(cameras)} cameras; give {-len(cameras)} to "
+            f"{len(cameras) - 1}."
+        )
+    return with_even_times(cameras[[view % len(cameras)] * num_views])
 
 
 def resample(cameras: Cameras, num_views: int) -> Cameras:

@@ -34,6 +34,7 @@ from .start import (
     from_points,
     typical_distance,
 )
+from .start_gaps import with_gaps_filled
 
 __all__ = ["STARTS", "FitResult", "FitStep", "fit_gaussians"]
 
@@ -178,8 +179,11 @@ def _start(
     if start == "triangulate":
         points = _triangulated(images, cameras, masks, seed, recipe.iterations, progress)
     assert points is not None
-    found = from_points(points, images, cameras)
-    found = Start(found.means, found.scales, found.rgb, start)
+    known = from_points(points, images, cameras)
+    found = Start(known.means, known.scales, known.rgb, start)
+    if recipe.fill_gaps:
+        wanted = inputs.looked_at()
+        found = with_gaps_filled(found, images, cameras, inputs.background, wanted, generator)
     return found.thinned(recipe.max_gaussians, generator)
 
 

@@ -57,6 +57,16 @@ class FitInputs:
         depths = None if self.depths is None else self.depths[index]
         return self.images[index], self.cameras[index], masks, depths
 
+    def looked_at(self) -> Float[Tensor, "t 1 h w"] | None:
+        """1 where the training views show what is fitted; ``None`` for everywhere."""
+        index = torch.tensor(self.training)
+        if self.masks is None and self.ignore is None:
+            return None
+        wanted = torch.ones_like(self.images[index, :1])
+        if self.masks is not None:
+            wanted = wanted * self.masks[index]
+        return wanted if self.ignore is None else wanted * (1 - self.ignore[index])
+
 
 def check_fit_inputs(
     images: Tensor,

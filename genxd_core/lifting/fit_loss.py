@@ -83,6 +83,8 @@ class FitLoss:
             behind = torch.rand(3, generator=generator).to(target)[:, None, None]
             target = self._objects[view : view + 1] + (1 - mask) * behind
             loss = loss + recipe.mask * (rendering.alpha - mask).abs().mean()
+        elif recipe.opaque:
+            behind = torch.rand(3, generator=generator).to(target)[:, None, None]
         picture = self._looked_at(rendering.rgb + (1 - rendering.alpha) * behind, target, view)
         difference = picture - target
         if recipe.l1:

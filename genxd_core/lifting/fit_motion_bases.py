@@ -21,19 +21,17 @@ from .fit_loop import FitLoop, FitStep
 from .fit_loss import FitLoss
 from .gaussians import Gaussians
 from .motion_bases import MotionBases
+from .moving_start import INSIDE, moving_start
 from .perceptual import PerceptualModel
 from .point_cloud import PointCloud
 from .rasterize import Rendering
 from .recipes_4d import FitRecipeBases, find_recipe_bases
-from .start import Start, from_depths, from_masks
+from .start import Start
 from .two_stages import FitResult4D, LearningRates, MovingModel, check_times, finish, first_stage
 
 __all__ = ["fit_motion_bases"]
 
-_LEAST_AROUND = 4  # views of one time, to carve what moves out of its masks
-_INSIDE = 0.5  # of a mask
 _FIRST_OPACITY = 0.5
-_NEARER_HALF = 0.3  # quantile of the depths at rest around what moves, without depth of its own
 _LEAST_DEPTH = 1e-6
 
 
@@ -113,9 +111,9 @@ def fit_motion_bases(
                 on_step=on_step,
             )
         resting = None if static is None else static.gaussians
-        start = _moving_start(inputs, resting, settings, generator)
+        start, path = moving_start(inputs, resting, settings.moving.num_gaussians, generator)
         bases = MotionBases.around(
-            start.means.to(where), times=times, num_bases=settings.num_bases, seed=seed
+            start.means.to(where), times=times, num_bases=settings.num_bases, path=path, seed=seed
         )
         gaussians, moves = _together(start, resting, settings.moving.sh_degree)
         groups = bases.groups(bases=settings.lr_bases, weights=settings.lr_weights)
@@ -156,7 +154,7 @@ def _together(
 
 def _check_masks(inputs: FitInputs, plain_background: bool) -> None:
     assert inputs.masks is not None
-    moves = inputs.masks[list(inputs.training)] > _INSIDE
+    moves = inputs.masks[list(inputs.training)] > INSIDE
     if bool(moves.all()) and not plain_background:
         raise InvalidInputError(
             "masks are all full, so nothing is at rest; 1 means what moves. Invert them, or switch "
@@ -187,7 +185,7 @@ def _at_rest(
     cameras = inputs.cameras[index]
     depths = None
     if inputs.depths is not None:
-        depths = inputs.depths[index] * (inputs.masks[index] <= _INSIDE)
+        depths = inputs.depths[index] * (inputs.masks[index] <= INSIDE)
     return fit_gaussians(
         inputs.images[index],
         Cameras(cameras.c2w, cameras.Ks_norm),
@@ -203,71 +201,6 @@ def _at_rest(
         progress=progress,
         on_step=on_step,
     )
-
-
-def _moving_start(
-    inputs: FitInputs,
-    resting: Gaussians | None,
-    settings: FitRecipeBases,
-    generator: torch.Generator,
-) -> Start:
-    """Gaussians of what moves, at the time when most of it is seen."""
-    assert inputs.masks is not None
-    assert inputs.cameras.times is not None
-    index = torch.tensor(inputs.training)
-    times, masks = inputs.cameras.times[index], inputs.masks[index]
-    area = masks.flatten(1).sum(1)
-    moments = times.unique()
-    # The mean over a time's views: a time with more of them does not win by that.
-    means = torch.stack([area[times == moment].mean() for moment in moments])
-    at = index[times == moments[int(means.argmax())]]
-    images, cameras, seen = inputs.images[at], inputs.cameras[at], inputs.masks[at]
-    still = Cameras(cameras.c2w, cameras.Ks_norm)
-    count = settings.moving.num_gaussians
-    known = None if inputs.depths is None else inputs.depths[at]
-    if len(at) >= _LEAST_AROUND:
-        return from_masks(images, still, seen, count, generator, at.tolist())
-    if known is not None and bool(((known > 0) & (seen > _INSIDE)).any()):
-        return from_depths(images, still, known, seen, count, generator)
-    best = int(seen.flatten(1).sum(1).argmax())
-    return _flat(images[best], still[best : best + 1], seen[best], resting, count, generator)
-
-
-def _flat(
-    image: Float[Tensor, "3 h w"],
-    camera: Cameras,
-    mask: Float[Tensor, "1 h w"],
-    resting: Gaussians | None,
-    count: int,
-    generator: torch.Generator,
-) -> Start:
-    """A sheet of Gaussians in front of one camera, as far away as what stands around it."""
-    if resting is None:
-        raise InvalidInputError(
-            "masks tell the outline of what moves, but nothing tells how far away it is: there are "
-            f"less than {_LEAST_AROUND} views of any time, no depths, and nothing at rest around "
-            "it. Give depths, views from more sides, or switch plain_background off."
-        )
-    rows, columns = (mask[0] > _INSIDE).nonzero().unbind(-1)
-    height, width = mask.shape[1:]
-    viewmat, K = camera.viewmats[0], camera.Ks(width, height)[0]
-    local = resting.means @ viewmat[:3, :3].T + viewmat[:3, 3]
-    ahead = local[:, 2] > _LEAST_DEPTH
-    place = (local @ K.T)[:, :2] / local[:, 2:].clamp_min(_LEAST_DEPTH)
-    low = torch.stack([columns.min(), rows.min()]).float()
-    high = torch.stack([columns.max(), rows.max()]).float() + 1
-    margin = 0.25 * (high - low)
-    around = ahead & ((place > low - margin) & (place < high + margin)).all(1)
-    around &= resting.opacities > 0.1
-    depths = local[around if bool(around.any()) else ahead, 2]
-    if len(depths) == 0:
-        raise InvalidInputError(
-            "nothing at rest stands before the camera that sees most of what moves, so nothing "
-            "tells how far away that is; give depths."
-        )
-    depth = float(depths.quantile(_NEARER_HALF))
-    depth_map = torch.full((1, 1, height, width), depth)
-    return from_depths(image[None], camera, depth_map, mask[None], count, generator)
 
 
 class _SceneLoss(FitLoss):
@@ -305,7 +238,7 @@ class _SceneLoss(FitLoss):
             loss = loss + recipe.mask * wrong
         if self._inverse is not None and recipe.depth:
             target = self._inverse[view : view + 1]
-            known = (target > 0) & (rendering.alpha > _INSIDE)
+            known = (target > 0) & (rendering.alpha > INSIDE)
             ours = torch.where(known, 1 / rendering.depth.clamp_min(_LEAST_DEPTH), target)
             # As a share of the typical one, so that the scene's scale does not matter.
             loss = loss + recipe.depth * (ours - target).abs().mean() / self._unit

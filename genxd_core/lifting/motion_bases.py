@@ -63,9 +63,18 @@ class MotionBases(Motion):
         *,
         times: Sequence[float],
         num_bases: int = 6,
+        path: Float[Tensor, "t 3"] | None = None,
         seed: int = 0,
     ) -> "MotionBases":
-        """Bases for Gaussians in these places, one around each of as many clusters of them."""
+        """Bases for Gaussians in these places, one around each of as many clusters of them.
+
+        Args:
+            means: where they are.
+            times: of the frames, increasing, in [0, 1].
+            num_bases: at most as many as there are Gaussians.
+            path: how far all have gone at each time, in scene units; ``None`` for nowhere.
+            seed: of the clusters and the noise.
+        """
         num_bases = min(num_bases, len(means))
         generator = torch.Generator().manual_seed(seed)
         clusters = cluster_means(means, num_bases, generator)
@@ -78,6 +87,8 @@ class MotionBases(Motion):
             motion.turns.add_(_FIRST_NOISE * noise.to(means.device))
             motion.centre.copy_(means.mean(0))
             motion.extent.copy_((means - means.mean(0)).norm(dim=-1).mean().clamp_min(1e-9))
+            if path is not None:
+                motion.shifts.add_(path.to(means) / motion.extent)
         return motion
 
     def config(self) -> dict[str, Any]:

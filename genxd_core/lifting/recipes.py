@@ -51,6 +51,10 @@ class FitRecipe:
         mask: weight of the mean absolute difference of opacity and mask, where masks are given.
         start: what it starts from when nothing is given: "auto" (see `fit_gaussians`) or
             "triangulate".
+        fill_gaps: whether points to start from are joined by others where pictures show something
+            and no point is; for views that are near each other, such as a video's.
+        opaque: whether a whole scene, without masks, is drawn over a random colour in each
+            iteration, so that no background shines through it.
         relocate_every: iterations between two times when Gaussians too faint to be seen are moved
             to where there is something; 0 for never.
         densify: adding Gaussians, or ``None``.
@@ -74,6 +78,8 @@ class FitRecipe:
     lpips: float = 0.0
     mask: float = 0.5
     start: str = "auto"
+    fill_gaps: bool = False
+    opaque: bool = False
     relocate_every: int = 100
     densify: Densify | None = None
     lr_means: float = 5e-3

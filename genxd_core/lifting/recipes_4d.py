@@ -198,20 +198,22 @@ RECIPES_BASES: Mapping[str, FitRecipeBases] = MappingProxyType(
                 iterations=2000,
                 num_gaussians=20_000,
                 max_gaussians=100_000,
+                fill_gaps=True,
+                opaque=True,
                 densify=Densify(start=300, stop=1500),
             ),
-            moving=replace(_moving(4000), num_gaussians=20_000, max_gaussians=20_000),
+            moving=replace(_moving(4000), num_gaussians=20_000, max_gaussians=20_000, opaque=True),
             num_bases=10,
         ),
         # Minutes on a CPU.
         "demo": FitRecipeBases(
-            static=RECIPES["demo"],
-            moving=replace(_moving(800), num_gaussians=4000, max_gaussians=4000),
+            static=replace(RECIPES["demo"], fill_gaps=True, opaque=True),
+            moving=replace(_moving(800), opaque=True, num_gaussians=4000, max_gaussians=4000),
         ),
         # Seconds on a CPU.
         "test": FitRecipeBases(
-            static=RECIPES["test"],
-            moving=replace(_moving(300), num_gaussians=1000, max_gaussians=1000),
+            static=replace(RECIPES["test"], fill_gaps=True, opaque=True),
+            moving=replace(_moving(300), opaque=True, num_gaussians=1000, max_gaussians=1000),
         ),
     }
 )

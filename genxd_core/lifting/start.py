@@ -16,16 +16,23 @@ from ..optional import require
 from .point_cloud import PointCloud
 
 __all__ = [
+    "PLAIN",
     "Start",
     "check_masks",
     "from_depths",
     "from_frusta",
     "from_masks",
     "from_points",
+    "in_view",
     "looked_at_distance",
     "meeting_point",
+    "pixels_at",
     "typical_distance",
+    "unproject",
 ]
+
+PLAIN = 0.02
+"""What differs less from the background's colour is bare background."""
 
 _INSIDE = 0.5  # of a mask
 _COARSE = 48  # cells a side of the first look at where a hull may be
@@ -36,7 +43,6 @@ _DEPTHS = (0.5, 3.0, 100.0)  # near, middle and far, in distances of what the ca
 _FAR_SHARE = 0.6  # of the points of a scene, behind the middle
 _REACHES = 2.0  # distance of a scene, where the cameras do not look to one point
 _CENTRED = 3  # power of the share of cameras that see a point of an object
-_PLAIN = 0.02  # what differs less from the background's colour is bare background
 _MOSTLY = 0.5
 _SPACING = 0.7  # of the distance of neighbours, points from depth
 
@@ -194,7 +200,7 @@ def from_depths(
     view = index // (height * width)
     row, column = index % (height * width) // width, index % width
     depth = depths.flatten()[index]
-    means = _unproject(cameras, view, (column + 0.5) / width, (row + 0.5) / height, depth)
+    means = unproject(cameras, view, (column + 0.5) / width, (row + 0.5) / height, depth)
     # As far from each other as pixels are, if they were spread over one picture.
     per_view = max(1.0, len(index) / len(images))
     pixels = (total / len(images) / per_view) ** 0.5
@@ -240,7 +246,7 @@ def from_frusta(
         close = 1 / torch.lerp(torch.tensor(1 / middle), torch.tensor(1 / near), draws[:, 3])
         distant = middle * (far / middle) ** draws[:, 3]
         depth = torch.where(draws[:, 4] < far_share, distant, close)
-        points = _unproject(cameras, view, draws[:, 1], draws[:, 2], depth)
+        points = unproject(cameras, view, draws[:, 1], draws[:, 2], depth)
         tried += len(points)
         seen = _num_seen(points, cameras)
         num_seen += int((seen >= 2).sum())
@@ -265,7 +271,7 @@ def from_frusta(
 
 def _bare_border(images: Float[Tensor, "v 3 h w"], background: Float[Tensor, "3"]) -> float:
     """The share of the pictures' border pixels that have the background's colour."""
-    bare = (images - background[:, None, None]).abs().amax(1) <= _PLAIN
+    bare = (images - background[:, None, None]).abs().amax(1) <= PLAIN
     sides = (bare[:, 0], bare[:, -1], bare[:, :, 0], bare[:, :, -1])
     return float(torch.cat([side.flatten() for side in sides]).float().mean())
 
@@ -340,7 +346,7 @@ def _grid(low: Tensor, high: Tensor, cells: int) -> Float[Tensor, "n 3"]:
     return low + (high - low) * grid
 
 
-def _in_view(points: Tensor, cameras: Cameras, view: int) -> tuple[Tensor, Bool[Tensor, " n"]]:
+def in_view(points: Tensor, cameras: Cameras, view: int) -> tuple[Tensor, Bool[Tensor, " n"]]:
     """(N, 2) places in [0, 1] of the picture, and whether they are in it, before the camera."""
     viewmat = cameras.viewmats[view]
     x, y, z = (points @ viewmat[:3, :3].T + viewmat[:3, 3]).unbind(-1)
@@ -351,7 +357,8 @@ def _in_view(points: Tensor, cameras: Cameras, view: int) -> tuple[Tensor, Bool[
     return place, ahead & ((place >= 0) & (place < 1)).all(-1)
 
 
-def _pixels(maps: Float[Tensor, "c h w"], place: Float[Tensor, "n 2"]) -> Float[Tensor, "n c"]:
+def pixels_at(maps: Float[Tensor, "c h w"], place: Float[Tensor, "n 2"]) -> Float[Tensor, "n c"]:
+    """What a picture has at places in [0, 1], from the nearest pixels."""
     _, height, width = maps.shape
     column = (place[:, 0] * width).long().clamp(0, width - 1)
     row = (place[:, 1] * height).long().clamp(0, height - 1)
@@ -368,10 +375,10 @@ def _in_all_masks(
     fits = torch.ones(len(points), dtype=torch.bool)
     seen = torch.zeros(len(points), dtype=torch.long)
     for view in range(len(cameras)):
-        place, there = _in_view(points, cameras, view)
+        place, there = in_view(points, cameras, view)
         if own:
             there[view] = False
-        fits &= ~there | (_pixels(masks[view], place)[:, 0] > _INSIDE)
+        fits &= ~there | (pixels_at(masks[view], place)[:, 0] > _INSIDE)
         seen += there
     return fits & (seen >= max(2, len(cameras) // 2))
 
@@ -379,7 +386,7 @@ def _in_all_masks(
 def _num_seen(points: Tensor, cameras: Cameras) -> Int[Tensor, " n"]:
     seen = torch.zeros(len(points), dtype=torch.long)
     for view in range(len(cameras)):
-        seen += _in_view(points, cameras, view)[1]
+        seen += in_view(points, cameras, view)[1]
     return seen
 
 
@@ -388,13 +395,13 @@ def _colours_seen(points: Tensor, images: Tensor, cameras: Cameras) -> Float[Ten
     total = torch.zeros(len(points), 3)
     seen = torch.zeros(len(points), 1)
     for view in range(len(cameras)):
-        place, there = _in_view(points, cameras, view)
-        total += _pixels(images[view], place) * there[:, None]
+        place, there = in_view(points, cameras, view)
+        total += pixels_at(images[view], place) * there[:, None]
         seen += there[:, None]
     return torch.where(seen > 0, total / seen.clamp_min(1), 0.5)
 
 
-def _unproject(
+def unproject(
     cameras: Cameras, view: Tensor, x: Tensor, y: Tensor, depth: Tensor
 ) -> Float[Tensor, "n 3"]:
     """Places in [0, 1] of the pictures of ``view``, at z-depths, to the world."""

@@ -275,6 +275,12 @@ def test_slice_keeps_what_it_says(host, path):
     assert torch.equal(changed.c2w, path.c2w[2:5])
 
 
+def test_hold_keeps_one_camera_while_time_goes_on(host, path):
+    changed = edit(host, path, "hold", view=-1, num_views=3)
+    assert torch.equal(changed.c2w, path.c2w[[-1, -1, -1]])
+    assert changed.times.tolist() == [0.0, 0.5, 1.0]
+
+
 def test_join_puts_paths_one_after_the_other_with_times_of_the_whole(host, path):
     changed = edit(host, path, "join", second=make(host, "pan", num_views=4))
     assert torch.equal(changed.c2w[:8], path.c2w)

@@ -59,7 +59,7 @@ def told(host: Any, class_type: str, **inputs: Any) -> str:
 
 
 def test_a_colmap_project_gives_pictures_cameras_points_and_names(host, folder):
-    images, cameras, points, names, report = load(host)
+    images, cameras, points, names, report, _ = load(host)
     assert images.shape == (15, 48, 64, 3)
     assert len(cameras) == 15
     assert len(points) == 724
@@ -68,8 +68,8 @@ def test_a_colmap_project_gives_pictures_cameras_points_and_names(host, folder):
 
 
 def test_scaling_moves_cameras_and_points(host, folder):
-    _, cameras, points, _, _ = load(host)
-    _, scaled_cameras, scaled_points, _, _ = load(host, scale_to=2.0)
+    _, cameras, points, *_ = load(host)
+    _, scaled_cameras, scaled_points, *_ = load(host, scale_to=2.0)
     factor = scaled_cameras.centres.norm() / cameras.centres.norm()
     assert_same_up_to(scaled_points.xyz, points.xyz * factor, 1e-4)
     distances = (scaled_cameras.centres - scaled_cameras.centres[0]).norm(dim=-1)
@@ -116,6 +116,30 @@ def test_a_changed_picture_is_read_again(host, folder):
 
 
 @needs_pycolmap
+def test_masks_lie_in_a_folder_of_their_own(host, folder):
+    from PIL import Image
+
+    assert load(host)[5] is None
+    for number, name in enumerate(load(host)[3].splitlines()):
+        left = Image.new("L", (8, 6))
+        left.paste(255, (0, 0, 4, 6))
+        (folder / "outlines").mkdir(exist_ok=True)
+        left.save(folder / "outlines" / f"{name}.png" if number else folder / "outlines/01.png")
+    mask = load(host, masks="outlines")[5]
+    assert mask.shape == (15, 48, 64)
+    assert (mask[:, :, :20] > 0.9).all()
+    assert (mask[:, :, 44:] < 0.1).all()
+    (folder / "outlines" / "01.png").unlink()
+    error = told(host, "GenXD_LoadCapture", file=ENTRY, **AS_IT_IS, masks="outlines")
+    assert "masks: 01.jpg of 15 pictures have no mask of the same name" in error
+
+
+@pytest.mark.parametrize("name", ["../outside", "a/../../b"])
+def test_masks_stay_in_the_input_folder(host, folder, name):
+    error = told(host, "GenXD_LoadCapture", file=ENTRY, **AS_IT_IS, masks=name)
+    assert f"masks is {name!r}; expected a folder inside ComfyUI's input folder" in error
+
+
 def test_points_are_found_in_pictures_with_cameras(host, clip):
     images, cameras = clip.images[0].movedim(1, -1), clip.cameras(0)
     points, report = host.run_node(

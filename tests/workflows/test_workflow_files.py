@@ -11,7 +11,7 @@ from tests.support import ROOT
 from tools.demo import DEMO, INPUTS
 from tools.workflows import FOLDER, PAGE, file_texts
 from tools.workflows_graph import NOTE
-from tools.workflows_inputs import CAPTURE, PHOTOGRAPH, SCENES
+from tools.workflows_inputs import CAPTURE, FILM, PHOTOGRAPH, SCENES
 from tools.workflows_pictures import read_times, updated_page
 from tools.workflows_recipes import recipes
 
@@ -151,12 +151,14 @@ def test_every_input_is_used_and_its_origin_is_told():
     used = {v for name in NAMES for node in prompt_of(name).values() for v in _texts(node)}
     files = {path.name for path in INPUTS.iterdir()} - {"README.md"}
     made = {name for scene in SCENES for name in scene.files}
-    assert files == made | {PHOTOGRAPH, CAPTURE}
+    assert files == made | {PHOTOGRAPH, CAPTURE, FILM}
     assert made <= used
-    assert any(text.startswith(f"{CAPTURE}/") for text in used)
+    for folder in (CAPTURE, FILM):
+        assert any(text.startswith(f"{folder}/") for text in used)
     page = (INPUTS / "README.md").read_text(encoding="utf-8")
     assert PHOTOGRAPH in page
     assert f"`{CAPTURE}/`" in page
+    assert f"`{FILM}/`" in page
     assert all(f"`{scene.name}" in page for scene in SCENES)
 
 
@@ -167,6 +169,22 @@ def test_capture_is_small_and_complete():
     assert len(capture.images) == len(capture.cameras) == 13
     assert capture.points is not None
     assert len(capture.points) == 624
+
+
+def test_film_is_small_and_complete():
+    folder = INPUTS / FILM
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 1_500_000
+    film = load_capture(folder)
+    assert len(film.images) == len(film.cameras) == 24
+    assert film.points is not None
+    assert len(film.points) == 4000
+    masks = load_capture_masks(folder / "masks", folder / "sparse/0", film.names, **_size(film))
+    assert 0.03 < float(masks.mean()) < 0.2
+
+
+def _size(film) -> dict[str, int]:
+    height, width = film.images.shape[2:]
+    return {"width": width, "height": height}
 
 
 def _texts(node: dict) -> list[str]:

@@ -8,7 +8,7 @@ from genxd_core.cameras.io import load_cameras
 from genxd_core.media import load_image, load_video
 from genxd_core.synthetic import HELD_OUT
 from tools.demo import INPUTS
-from tools.workflows_inputs import CAPTURE, PHOTOGRAPH, SCENES, write_inputs
+from tools.workflows_inputs import CAPTURE, FILM, PHOTOGRAPH, SCENES, write_inputs
 
 ONE_LEVEL = 1.001 / 255  # other machines may round a value to the neighbouring level
 
@@ -38,7 +38,7 @@ def test_scenes_are_held_out():
 def test_written_files_are_the_bundled_ones(tmp_path):
     written = {path.name for path in write_inputs(tmp_path)}
     bundled = {path.name for path in INPUTS.iterdir()}
-    assert written == bundled - {PHOTOGRAPH, CAPTURE, "README.md"}
+    assert written == bundled - {PHOTOGRAPH, CAPTURE, FILM, "README.md"}
 
 
 def test_photograph_is_a_picture_of_usual_size():

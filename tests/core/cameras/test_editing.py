@@ -9,6 +9,7 @@ from genxd_core import Cameras, InvalidInputError
 from genxd_core.cameras.editing import (
     at_positions,
     ease,
+    hold,
     join,
     loop,
     rebase,
@@ -181,6 +182,15 @@ def test_even_times_run_from_first_to_last():
 def test_no_views_are_refused(edit):
     with pytest.raises(InvalidInputError, match="num_views is 0; expected at least 1"):
         edit(random_cameras(3), 0)
+
+
+def test_a_held_camera_stands_still_while_time_goes_on():
+    path = gx.orbit(5)
+    held = hold(path, -2, 4)
+    torch.testing.assert_close(held.c2w, path.c2w[3:4].expand(4, -1, -1), rtol=0, atol=0)
+    torch.testing.assert_close(held.times, torch.linspace(0, 1, 4).to(held.times))
+    with pytest.raises(InvalidInputError, match="view is 5, but the path has 5 cameras"):
+        hold(path, 5, 4)
 
 
 def test_a_negative_rotation_weight_is_refused():
