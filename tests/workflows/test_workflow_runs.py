@@ -50,6 +50,12 @@ EXPECTED = {
         "Moments": [(12 * 96 + 11 * 4, 6 * 96 + 3 * 4 + 2 * 4)],
         "Video": [(24, 3 * 256 + 2 * 4, 256)],
     },
+    "12_scene_4d_motion_bases": {
+        "Camera path": [(1024, 512)],
+        "Comparisons": [(6 * 112, 3 * 126 + 2 * 4)],
+        "Moments": [(12 * 112 + 11 * 4, 6 * 63 + 3 * 4 + 2 * 4)],
+        "Video": [(24, 3 * 320 + 2 * 4, 180)],
+    },
     "11_multiview_videos": {
         "Camera path": [(1024, 512)],
         "Rough videos": [(12 * 96 + 11 * 4, 4 * 96 + 3 * 4)],
@@ -66,6 +72,8 @@ def load(name: str, steps: int = FEW_STEPS) -> dict:
             node["inputs"]["steps"] = steps
         if node["class_type"] in ("GenXD_LiftTo3DGS", "GenXD_LiftTo4DGS"):
             node["inputs"]["iterations"] = FEW_ITERATIONS
+        if node["class_type"] == "GenXD_LiftToMotionBases":
+            node["inputs"]["recipe"] = "test"
     return graph
 
 
