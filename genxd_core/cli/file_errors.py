@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from ..errors import InvalidInputError
 
@@ -11,16 +12,17 @@ _PATH = "path "  # what readers call the file that they were given
 
 
 @contextmanager
-def errors_of(option: str) -> Iterator[None]:
-    """Name an option in place of "path" in the errors of what reads its file.
+def errors_of(option: str, path: Path) -> Iterator[None]:
+    """Name an option in the errors of what reads its file, which begin with its path.
 
     Args:
         option: such as ``--points``.
+        path: that it gives.
     """
     try:
         yield
     except InvalidInputError as error:
-        text = str(error)
-        if not text.startswith(_PATH):
+        text = str(error).removeprefix(_PATH)
+        if not text.startswith(str(path)):
             raise
-        raise InvalidInputError(f"{option} {text.removeprefix(_PATH)}") from error
+        raise InvalidInputError(f"{option} {text}") from error

@@ -168,13 +168,13 @@ class FitCommand:
 
         if self.points is None:
             return None
-        with errors_of("--points"):
+        with errors_of("--points", self.points):
             return load_points(self.points)
 
     def _read(self, cameras: Path, images: Path | None, option: str) -> "Capture":
         from ..captures import load_capture
 
-        with progress_bar("reading", unit="picture") as progress, errors_of(option):
+        with progress_bar("reading", unit="picture") as progress, errors_of(option, cameras):
             return load_capture(cameras, images, max_side=self.max_side, progress=progress)
 
     def _masks_of(

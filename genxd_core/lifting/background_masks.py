@@ -48,8 +48,9 @@ def masks_from_background(
         share = outside.mean()
         if share < 0.01 or share > 0.999:
             told = "next to no border" if share < 0.01 else "next to nothing but background"
+            which = names[view] if names else view
             raise InvalidInputError(
-                f"picture {names[view] if names else view} has {told} of the colour {tuple(background)} (tolerance "
+                f"picture {which} has {told} of the colour {tuple(background)} (tolerance "
                 f"{tolerance:g}; {100 * share:.1f} % of its pixels), so its object cannot be told "
                 "from the background. Give masks, or none to fit the whole scene."
             )
