@@ -15,6 +15,7 @@ from genxd_core.cameras.conventions import estimate_up
 from genxd_core.cli.fit_watch import FitWatch
 from genxd_core.media import load_image, load_video, save_image
 from genxd_core.synthetic import HELD_OUT, make_object_views
+from tests.core.cli.runs import error_line, made
 from tests.support import DATA, assert_same_up_to
 
 pytest.importorskip("tyro", reason="needs the extra `cli`")
@@ -49,18 +50,6 @@ def lift(*options):
     usual = ["--images", "images", "--cameras", "cameras.json", "--out", "out", "--spin-views", "4"]
     usual += ["--recipe", "test", "--iterations", "6", "--num-gaussians", "200", "--device", "cpu"]
     return main(["lift", *usual, *map(str, options)])
-
-
-def error_line(capsys):
-    """The one line on the error output that tells of an error."""
-    lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
-    assert len(lines) == 1, lines
-    assert lines[0].startswith("genxd: error: ")
-    return lines[0]
-
-
-def made(folder):
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def report(place):
