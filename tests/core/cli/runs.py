@@ -1,6 +1,10 @@
-"""What tests of the command line look at: the error's one line, and what was written."""
+"""What tests of the command line look at: the error's one line, what was written, and Ctrl-C."""
 
-__all__ = ["error_line", "made"]
+import signal
+
+from genxd_core.cli.fit_watch import FitWatch
+
+__all__ = ["error_line", "made", "press_ctrl_c"]
 
 
 def error_line(capsys):
@@ -13,3 +17,15 @@ def error_line(capsys):
 
 def made(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def press_ctrl_c(monkeypatch, iterations):
+    """Send SIGINT to this process at some iterations of the fit."""
+    told = FitWatch.on_step
+
+    def on_step(watch, step):
+        told(watch, step)
+        for _ in range(iterations.count(step.iteration)):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(FitWatch, "on_step", on_step)
