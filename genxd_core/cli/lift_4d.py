@@ -88,8 +88,9 @@ class Lift4D(FitCommand):
             Gaussians are fitted to before anything moves.
         static_cameras: for hexplane; their cameras, in the world of --cameras.
         static_masks: for hexplane; their masks, where --masks are given.
-        resume: for hexplane; the scene.safetensors of an earlier run, to fit on. With cameras as
-            they were given to it, or those that it left.
+        resume: for hexplane; the scene.safetensors of an earlier run, to fit on, with cameras as
+            they were given to it or those that it left. Learning rates begin anew, so few
+            --iterations make it worse.
         depths: for bases; folder of a .npy for each picture, of the same name: z-depth in the units
             of the cameras, 0 where unknown.
         nothing_at_rest: for bases; there is nothing but what moves before the colour --background.

@@ -4,7 +4,7 @@ import signal
 
 from genxd_core.cli.fit_watch import FitWatch
 
-__all__ = ["error_line", "made", "press_ctrl_c"]
+__all__ = ["error_line", "made", "press_ctrl_c", "press_ctrl_c_in_video"]
 
 
 def error_line(capsys):
@@ -29,3 +29,13 @@ def press_ctrl_c(monkeypatch, iterations):
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(FitWatch, "on_step", on_step)
+
+
+def press_ctrl_c_in_video(monkeypatch):
+    """Interrupt the writing of a video halfway."""
+
+    def interrupted(video, file, **_):
+        file.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("genxd_core.media.save_video", interrupted)

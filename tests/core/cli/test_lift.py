@@ -14,7 +14,7 @@ from genxd_core.__main__ import main
 from genxd_core.cameras.conventions import estimate_up
 from genxd_core.media import load_image, load_video, save_image
 from genxd_core.synthetic import HELD_OUT, make_object_views
-from tests.core.cli.runs import error_line, made, press_ctrl_c
+from tests.core.cli.runs import error_line, made, press_ctrl_c, press_ctrl_c_in_video
 from tests.support import DATA, assert_same_up_to
 
 pytest.importorskip("tyro", reason="needs the extra `cli`")
@@ -243,11 +243,7 @@ def test_a_second_ctrl_c_stops_without_results(place, capsys, monkeypatch):
 
 
 def test_an_interruption_of_the_video_keeps_the_splat(place, capsys, monkeypatch):
-    def interrupted(video, file, **_):
-        file.write_bytes(b"half")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("genxd_core.media.save_video", interrupted)
+    press_ctrl_c_in_video(monkeypatch)
     assert lift() == 0
     assert made(place / "out") == MADE - {"spin.mp4"}
     assert "the splat is kept" in capsys.readouterr().out

@@ -17,7 +17,7 @@ from genxd_core.lifting import recipes_4d
 from genxd_core.lifting.motion_bases import MotionBases
 from genxd_core.media import load_video, save_image
 from genxd_core.synthetic import HELD_OUT, make_moving_object_views
-from tests.core.cli.runs import error_line, made, press_ctrl_c
+from tests.core.cli.runs import error_line, made, press_ctrl_c, press_ctrl_c_in_video
 from tests.support import assert_same_up_to
 
 pytest.importorskip("tyro", reason="needs the extra `cli`")
@@ -292,11 +292,7 @@ def test_a_second_ctrl_c_stops_without_results(place, monkeypatch):
 
 
 def test_an_interruption_of_the_video_keeps_the_splat(place, capsys, monkeypatch):
-    def interrupted(video, file, **_):
-        file.write_bytes(b"half")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("genxd_core.media.save_video", interrupted)
+    press_ctrl_c_in_video(monkeypatch)
     assert lift("--masks", "masks", "--resume", "done/scene.safetensors", "--iterations", 1) == 0
     assert made(place / "out") == MADE - {"spin.mp4"}
     assert "the splat is kept" in capsys.readouterr().out
