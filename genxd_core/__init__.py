@@ -30,6 +30,7 @@ _PUBLIC = {
     "cameras.conventions": ["normalise_scale", "path_scale", "scale_cameras"],
     "cameras.io": ["load_cameras", "save_cameras"],
     "cameras.preview": ["draw_camera_path"],
+    "capture_depths": ["load_capture_depths"],
     "capture_masks": ["load_capture_masks"],
     "captures": ["Capture", "load_capture"],
     "fitting": [
@@ -68,7 +69,7 @@ _PUBLIC = {
     "lifting.point_cloud": ["PointCloud"],
     "lifting.point_files": ["load_points"],
     "lifting.rasterize": ["Rendering", "rasterize"],
-    "lifting.render_views": ["depth_picture", "picture_size", "render_views"],
+    "lifting.render_views": ["depth_picture", "draw_views", "picture_size", "render_views"],
     "lifting.spin": ["spin_around", "spin_cameras"],
     "lifting.two_stages": ["FitResult4D"],
     "lifting.upright": ["turn_scene", "turn_upright", "upright_rotation"],

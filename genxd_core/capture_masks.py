@@ -17,7 +17,7 @@ from .cameras.undistort import Undistorter
 from .errors import InvalidInputError
 from .media import load_image
 
-__all__ = ["load_capture_masks"]
+__all__ = ["find_by_name", "load_capture_masks"]
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _MOST_NAMED = 3
@@ -46,7 +46,7 @@ def load_capture_masks(
     folder, path = Path(folder), Path(cameras)
     if not folder.is_dir():
         raise InvalidInputError(f"masks {folder} is no folder; give the folder of the masks.")
-    files = _find(folder, names)
+    files = find_by_name(folder, names, _SUFFIXES, what="mask", hint="white where the object is")
     loaded = load_camera_file(path, max_distortion=None)
     to_pinhole = Undistorter()
     masks = torch.empty(len(files), 1, height, width)
@@ -62,28 +62,43 @@ def load_capture_masks(
     return masks.clamp(0, 1)
 
 
-def _find(folder: Path, names: Sequence[str]) -> list[Path]:
+def find_by_name(
+    folder: Path, names: Sequence[str], suffixes: Sequence[str], *, what: str, hint: str
+) -> list[Path]:
+    """The files beside pictures: each has a picture's name, with another suffix or one more.
+
+    Args:
+        folder: of the files.
+        names: of the pictures; their folders do not count.
+        suffixes: that the files may have.
+        what: one of the files is, in words.
+        hint: what is to be in it, in words.
+
+    Raises:
+        InvalidInputError: a file is missing, or belongs to several pictures.
+    """
     found, missing = list[Path](), list[str]()
     for name in names:
         inside = name.replace("\\", "/")
         base = inside.rpartition("/")[2]
         stem = base.rpartition(".")[0] or base
-        candidates = [base, *(base + suffix for suffix in _SUFFIXES)]
-        candidates += [stem + suffix for suffix in _SUFFIXES]
+        candidates = [base] if base.lower().endswith(tuple(suffixes)) else []
+        candidates += [base + suffix for suffix in suffixes]
+        candidates += [stem + suffix for suffix in suffixes]
         there = [folder / text for text in candidates if (folder / text).is_file()]
         found += there[:1]
         missing += [] if there else [base]
     if missing:
         more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
         raise InvalidInputError(
-            f"masks: {', '.join(missing[:_MOST_NAMED])}{more} of {len(names)} pictures have no "
-            f"mask of the same name in {folder}; put one there for each, white where the object is."
+            f"{what}s: {', '.join(missing[:_MOST_NAMED])}{more} of {len(names)} pictures have no "
+            f"{what} of the same name in {folder}; put one there for each, {hint}."
         )
     if len(set(found)) < len(found):
         twice = next(file for file in found if found.count(file) > 1)
         raise InvalidInputError(
-            f"masks: several pictures have the mask {twice}; give pictures and masks names that "
-            "differ without their folders too."
+            f"{what}s: several pictures have the {what} {twice}; give pictures and {what}s names "
+            "that differ without their folders too."
         )
     return found
 

@@ -21,7 +21,7 @@ from .lifting.point_files import load_points
 from .media import load_image
 from .progress import Progress, report
 
-__all__ = ["Capture", "capture_files", "load_capture"]
+__all__ = ["Capture", "capture_files", "in_order", "load_capture"]
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _MOST_NAMED = 3
@@ -140,7 +140,7 @@ def _find_pictures(loaded: CameraFile, path: Path, images: Path | None) -> list[
             f"path {path} does not name its pictures; give their folder as images."
         )
     files = [file for file in folder.iterdir() if file.suffix.lower() in _PICTURES]
-    files = sorted((file for file in files if file.is_file()), key=_in_order)
+    files = sorted((file for file in files if file.is_file()), key=lambda file: in_order(file.name))
     if len(files) != len(loaded.cameras):
         raise InvalidInputError(
             f"images {folder} holds {len(files)} picture(s) for {len(loaded.cameras)} cameras of "
@@ -171,9 +171,9 @@ def _folder_of_pictures(path: Path) -> Path:
     )
 
 
-def _in_order(file: Path) -> list[tuple[int, str]]:
-    """Numbers in names count as numbers: 9.png comes before 10.png."""
-    parts = re.split(r"(\d+)", file.name)
+def in_order(name: str) -> list[tuple[int, str]]:
+    """To sort names of pictures by; numbers count as numbers: 9.png comes before 10.png."""
+    parts = re.split(r"(\d+)", name)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 

@@ -5,9 +5,10 @@ Dimension letters: v views.
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -121,18 +122,24 @@ def save_frames(frames: Float[Tensor, "v 3 h w"], folder: str | Path) -> list[Pa
 
 
 def save_video(
-    frames: Float[Tensor, "v 3 h w"], path: str | Path, *, fps: float = 8.0, crf: int = 16
+    frames: Float[Tensor, "v 3 h w"] | Iterable[Float[Tensor, "3 h w"]],
+    path: str | Path,
+    *,
+    fps: float = 8.0,
+    crf: int = 16,
 ) -> None:
     """Save frames as an H.264 mp4 that browsers play; the file appears whole or not at all.
 
     Args:
-        frames: in [0, 1]; an odd height or width gets its last row or column twice.
+        frames: in [0, 1]; an odd height or width gets its last row or column twice. Of an iterator
+            one at a time is held.
         path: ends in ``.mp4``.
         fps: frames a second.
         crf: quality of the encoder, 0 (lossless) to 51; each 6 more halve the size.
 
     Raises:
-        InvalidInputError: a suffix, rate or quality that cannot be used.
+        InvalidInputError: a suffix, rate or quality that cannot be used, no frame, or frames that
+            differ in size.
         MissingDependencyError: PyAV is not installed.
     """
     path = Path(path)
@@ -141,10 +148,28 @@ def save_video(
     check_fps(fps)
     if crf not in range(52):
         raise InvalidInputError(f"crf is {crf}; expected a whole number from 0 to 51.")
-    check_pictures(frames, "frames")
+    if isinstance(frames, Tensor):
+        check_pictures(frames, "frames")
     av = _av("write video")
-    even = F.pad(frames, (0, frames.shape[3] % 2, 0, frames.shape[2] % 2), mode="replicate")
+    even = _even(frames)
     write_atomically(path, lambda unfinished: _encode(av, even, unfinished, fps, crf))
+
+
+def _even(frames: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Each frame, checked, with an even height and width."""
+    size = None
+    for number, frame in enumerate(frames):
+        check_pictures(frame[None], "frames")
+        size = size or frame.shape
+        if frame.shape != size:
+            raise InvalidInputError(
+                f"frames: frame {number} has shape {tuple(frame.shape)}, but the first has "
+                f"{tuple(size)}; give frames of one size."
+            )
+        height, width = frame.shape[1:]
+        yield F.pad(frame[None], (0, width % 2, 0, height % 2), mode="replicate")[0]
+    if size is None:
+        raise InvalidInputError("frames is empty; give at least one frame.")
 
 
 def check_fps(fps: float) -> None:
@@ -254,18 +279,19 @@ def _av(purpose: str) -> ModuleType:
     )
 
 
-def _encode(av: Any, frames: Tensor, file: Path, fps: float, crf: int) -> None:
+def _encode(av: Any, frames: Iterator[Tensor], file: Path, fps: float, crf: int) -> None:
+    first = next(frames)
     # BT.709, written into the file: without the tags players guess by the picture's height.
     with av.open(str(file), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream(
             "libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": str(crf)}
         )
-        stream.height, stream.width = frames.shape[2:]
+        stream.height, stream.width = first.shape[1:]
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _LIMITED_RANGE
-        for frame in frames:
+        for frame in chain([first], frames):
             picture = av.VideoFrame.from_image(to_pil(frame))
             converted = picture.reformat(
                 format="yuv420p",

@@ -1,4 +1,4 @@
-"""The command line: generate, lift, render, doctor, download."""
+"""The command line: generate, lift, lift4d, render, doctor, download."""
 
 from .program import main
 

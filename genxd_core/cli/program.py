@@ -19,6 +19,7 @@ from .doctor import Doctor
 from .download import Download
 from .generate import Generate
 from .lift import Lift
+from .lift_4d import Lift4D
 from .render import Render
 
 __all__ = ["COMMANDS", "main"]
@@ -26,6 +27,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS: dict[str, type["Command"]] = {
     "generate": Generate,
     "lift": Lift,
+    "lift4d": Lift4D,
     "render": Render,
     "doctor": Doctor,
     "download": Download,
@@ -85,7 +87,7 @@ def _parse(arguments: Sequence[str] | None) -> Callable[[], int]:
         COMMANDS,
         prog="genxd",
         description="Pictures and a camera path to new views (3D) or camera-controlled video (4D), "
-        "and views to Gaussian splats.",
+        "and views to Gaussian splats, still or moving.",
         args=None if arguments is None else list(arguments),
         config=(tyro.conf.PositionalRequiredArgs, tyro.conf.OmitArgPrefixes),
     )

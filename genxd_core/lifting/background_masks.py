@@ -17,6 +17,8 @@ def masks_from_background(
     images: Float[Tensor, "v 3 h w"],
     background: Sequence[float] = (1.0, 1.0, 1.0),
     tolerance: float = 0.06,
+    *,
+    names: Sequence[str] = (),
 ) -> Float[Tensor, "v 1 h w"]:
     """Everything that is not joined to the picture's border by pixels of the background's colour.
 
@@ -26,6 +28,7 @@ def masks_from_background(
         images: in [0, 1].
         background: red, green and blue in [0, 1].
         tolerance: largest difference in any channel that still counts as background.
+        names: of the pictures, for messages; by default they are counted from 0.
 
     Returns:
         Masks of 0 and 1; 1 = object.
@@ -45,8 +48,9 @@ def masks_from_background(
         share = outside.mean()
         if share < 0.01 or share > 0.999:
             told = "next to no border" if share < 0.01 else "next to nothing but background"
+            which = names[view] if names else view
             raise InvalidInputError(
-                f"picture {view} has {told} of the colour {tuple(background)} (tolerance "
+                f"picture {which} has {told} of the colour {tuple(background)} (tolerance "
                 f"{tolerance:g}; {100 * share:.1f} % of its pixels), so its object cannot be told "
                 "from the background. Give masks, or none to fit the whole scene."
             )

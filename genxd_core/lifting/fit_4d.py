@@ -5,6 +5,7 @@ Dimension letters: v views, n Gaussians.
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -35,6 +36,7 @@ from .two_stages import (
     finish,
     first_stage,
 )
+from .upright import turn_cameras
 
 __all__ = ["around_what_is_looked_at", "fit_gaussians_4d"]
 
@@ -86,8 +88,8 @@ def fit_gaussians_4d(
         perceptual: as for `fit_gaussians`.
         start: of the static stage, as for `fit_gaussians`.
         held_out: images to compare with instead of fitting them.
-        resume: of an earlier fit: its Gaussians and its field are fitted on, without a static
-            stage.
+        resume: of an earlier fit, in the world of ``cameras``: its Gaussians and its field are
+            fitted on, without a static stage.
         seed: of everything random.
         backend: of `rasterize`.
         device: where to fit; ``None`` for CUDA where there is one, else the CPU.
@@ -106,6 +108,8 @@ def fit_gaussians_4d(
     drawn_by = choose_backend(backend, where)
     generator = torch.Generator().manual_seed(seed)
     with torch.inference_mode(False), torch.enable_grad():
+        if resume is not None:
+            cameras = turn_cameras(cameras, resume.rotation.T)
         inputs = check_fit_inputs(
             images, cameras, masks=masks, depths=None, background=background, held_out=held_out
         )
@@ -151,7 +155,10 @@ def fit_gaussians_4d(
             where,
         )
         fit = FitLoop(model, inputs, settings.moving.iterations, loss, drawn_by, where, generator)
-        return finish(fit, static, static.start, drawn_by, progress, on_step)
+        result = finish(fit, static, static.start, drawn_by, progress, on_step)
+        if resume is None:
+            return result
+        return replace(result, gaussians=result.gaussians.turned(resume.rotation))
 
 
 def _static_views(

@@ -14,6 +14,7 @@ __all__ = [
     "FitRecipe4D",
     "FitRecipeBases",
     "adjusted_recipe_4d",
+    "adjusted_recipe_bases",
     "find_recipe_4d",
     "find_recipe_bases",
 ]
@@ -233,3 +234,15 @@ def find_recipe_bases(recipe: str | FitRecipeBases) -> FitRecipeBases:
             "FitRecipeBases."
         )
     return RECIPES_BASES[recipe]
+
+
+def adjusted_recipe_bases(
+    recipe: str | FitRecipeBases, *, iterations: int | None = None
+) -> FitRecipeBases:
+    """A recipe with another number of iterations of the second stage; ``None`` leaves it.
+
+    Raises:
+        InvalidInputError: there is no such recipe, or it cannot have so many.
+    """
+    settings = find_recipe_bases(recipe)
+    return replace(settings, moving=adjusted_recipe(settings.moving, iterations=iterations))

@@ -1,7 +1,7 @@
 """Many pictures of Gaussians, still or moving, with the memory of one; and pictures of depth."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -16,7 +16,7 @@ from .gaussians import Gaussians
 from .gaussians_4d import Gaussians4D
 from .rasterize import Rendering, rasterize
 
-__all__ = ["depth_picture", "picture_size", "render_views"]
+__all__ = ["depth_picture", "draw_views", "picture_size", "render_views"]
 
 _SOLID = 0.5  # what covers less of a pixel does not set the range of a depth picture
 _IGNORED_SHARE = 0.005  # of the nearest and of the farthest pixels: single splats that float about
@@ -54,26 +54,63 @@ def render_views(
         MissingDependencyError: the backend that was asked for is not installed.
         Cancelled: ``progress`` returned ``False``.
     """
-    still = isinstance(gaussians, Gaussians)
+    pictures: dict[str, Tensor] = {}
+    views = draw_views(
+        gaussians,
+        cameras,
+        width=width,
+        height=height,
+        backend=backend,
+        background=background,
+        device=device,
+        progress=progress,
+    )
+    for view, drawn in enumerate(views):
+        for name in ("rgb", "alpha", "depth"):
+            _keep(pictures, name, getattr(drawn, name)[0], view, len(cameras))
+    return Rendering(**pictures, features=None)
+
+
+def draw_views(
+    gaussians: Gaussians | Gaussians4D | Sequence[Gaussians],
+    cameras: Cameras,
+    *,
+    width: int,
+    height: int,
+    backend: Backend = "auto",
+    background: Tensor | Sequence[float] | None = None,
+    device: torch.device | str | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Rendering]:
+    """As `render_views`, but one view at a time, each drawn when it is asked for.
+
+    Returns:
+        For each camera a rendering of one view on the CPU. What does not fit together is refused
+        before the first of them.
+    """
     scene_of = _scene_of(gaussians, cameras)
     behind = _backgrounds(background, len(cameras))
-    pictures: dict[str, Tensor] = {}
-    with torch.no_grad():
+    still = isinstance(gaussians, Gaussians)
+
+    def draw() -> Iterator[Rendering]:
         for view in range(len(cameras)):
-            if view == 0 or not still:
-                placed = scene_of(view).detach().to(device)
-            drawn = rasterize(
-                placed,
-                cameras[view],
-                width=width,
-                height=height,
-                backend=backend,
-                background=None if behind is None else behind[view],
-            )
-            for name in ("rgb", "alpha", "depth"):
-                _keep(pictures, name, getattr(drawn, name)[0], view, len(cameras))
-            report(progress, view + 1, len(cameras), pictures["rgb"][view])
-    return Rendering(**pictures, features=None)
+            # Not around the yield, where it would reach into what the caller does.
+            with torch.no_grad():
+                if view == 0 or not still:
+                    placed = scene_of(view).detach().to(device)
+                drawn = rasterize(
+                    placed,
+                    cameras[view],
+                    width=width,
+                    height=height,
+                    backend=backend,
+                    background=None if behind is None else behind[view],
+                )
+            rgb = drawn.rgb.cpu()
+            report(progress, view + 1, len(cameras), rgb[0])
+            yield Rendering(rgb, drawn.alpha.cpu(), drawn.depth.cpu(), features=None)
+
+    return draw()
 
 
 def _scene_of(
@@ -118,7 +155,7 @@ def _keep(pictures: dict[str, Tensor], name: str, picture: Tensor, view: int, co
     # Filled in place: a list to be stacked would take twice the memory at the end.
     if name not in pictures:
         pictures[name] = torch.empty(count, *picture.shape, dtype=picture.dtype)
-    pictures[name][view] = picture.cpu()
+    pictures[name][view] = picture
 
 
 def picture_size(cameras: Cameras, width: int = 0, height: int = 0) -> tuple[int, int]:

@@ -6,19 +6,21 @@ Dimension letters: v given views, n views of the path.
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..cameras.cameras import Cameras
 from ..cameras.conventions import splat_world_rotation
+from ..cameras.editing import at_positions
 from ..cameras.rotations import look_inward
 from ..cameras.trajectories import DEFAULT_FOCAL_NORM, orbit, sway
 from ..errors import InvalidInputError
 from .gaussians import Gaussians
 from .start import meeting_point
 
-__all__ = ["spin_around", "spin_cameras"]
+__all__ = ["is_one_video", "spin_around", "spin_cameras", "swing_along"]
 
 _SPLAT_UP = (0.0, -1.0, 0.0)
 _FARTHEST = 30.0  # reaches of the path; farther, the optical axes count as parallel
@@ -32,6 +34,8 @@ _SPIN_ELEVATION_DEG = 15.0
 _SEEN = 0.1  # opacity of Gaussians that say where the scene is
 _MOST_OF_THEM = 0.95  # for which the picture has to have room
 _MARGIN = 1.15
+_SWING_DEG = 6.0  # to each side of a video's own path; farther out, nothing was seen
+_SWINGS = 2
 
 
 def spin_cameras(
@@ -102,6 +106,41 @@ def spin_around(gaussians: Gaussians, num_views: int, *, aspect: float = 1.0) ->
     radius = max(_MARGIN * size / math.sin(half_angle), 1e-6)
     path = orbit(num_views, elevation_deg=_SPIN_ELEVATION_DEG, radius=radius, aspect=aspect)
     return _placed(path.c2w.double(), splat_world_rotation().T, target, path.Ks_norm.double())
+
+
+def is_one_video(cameras: Cameras) -> bool:
+    """Whether the cameras have times and no two of them are of one time."""
+    return cameras.times is not None and len(cameras.times.unique()) == len(cameras)
+
+
+def swing_along(cameras: Cameras, num_views: int, distance: float) -> Cameras:
+    """A video's own path over its time, swung a few degrees to both sides: for a scene that moves.
+
+    What one camera filmed was seen from its own place alone at every time, so that is where it
+    looks right.
+
+    Args:
+        cameras: of one video (`is_one_video`), in any order.
+        num_views: of the path, evenly from time 0 to 1.
+        distance: to what the swings go around, ahead of each camera, in scene units.
+
+    Returns:
+        float32 cameras with times; intrinsics as the video's.
+    """
+    assert cameras.times is not None
+    given = cameras.to("cpu", torch.float64)[cameras.times.cpu().argsort()]
+    assert given.times is not None
+    times = torch.linspace(0, 1, num_views, dtype=torch.float64)
+    places = np.interp(times.numpy(), given.times.numpy(), np.arange(len(given)))
+    path = at_positions(given, torch.from_numpy(places))
+    angles = math.radians(_SWING_DEG) * torch.sin(2 * math.pi * _SWINGS * times)
+    c2w = path.c2w.clone()
+    right, ahead = path.c2w[:, :3, 0], path.c2w[:, :3, 2]
+    cos, sin = angles.cos()[:, None], angles.sin()[:, None]
+    c2w[:, :3, 0], c2w[:, :3, 2] = cos * right + sin * ahead, cos * ahead - sin * right
+    # What lies ahead stays where it is in the picture.
+    c2w[:, :3, 3] += distance * (ahead - c2w[:, :3, 2])
+    return Cameras(c2w, path.Ks_norm, times).to(dtype=torch.float32)
 
 
 def _typical(cameras: Cameras) -> Cameras:

@@ -111,6 +111,22 @@ def test_a_video_says_how_it_is_to_be_shown(tmp_path):
 
 
 @needs_av
+def test_frames_are_taken_one_at_a_time(tmp_path):
+    frames = gradient(6)
+    save_video(iter(frames), tmp_path / "a.mp4")
+    save_video(frames, tmp_path / "b.mp4")
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+    for wrong, message in (
+        ([], "frames is empty"),
+        ([frames[0], frames[0, :, :-2]], r"frame 1 has shape .* but the first has"),
+        ([frames[0], frames[0] + 2], r"frames lies in"),
+    ):
+        with pytest.raises(InvalidInputError, match=message):
+            save_video(wrong, tmp_path / "c.mp4")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "b.mp4"]
+
+
+@needs_av
 def test_odd_sizes_are_padded_to_even_ones(tmp_path):
     frames = gradient(2, height=33, width=35)
     save_video(frames, tmp_path / "v.mp4")

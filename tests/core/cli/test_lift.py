@@ -12,9 +12,9 @@ import torch
 import genxd_core as gx
 from genxd_core.__main__ import main
 from genxd_core.cameras.conventions import estimate_up
-from genxd_core.cli.fit_watch import FitWatch
 from genxd_core.media import load_image, load_video, save_image
 from genxd_core.synthetic import HELD_OUT, make_object_views
+from tests.core.cli.runs import error_line, made, press_ctrl_c, press_ctrl_c_in_video
 from tests.support import DATA, assert_same_up_to
 
 pytest.importorskip("tyro", reason="needs the extra `cli`")
@@ -49,18 +49,6 @@ def lift(*options):
     usual = ["--images", "images", "--cameras", "cameras.json", "--out", "out", "--spin-views", "4"]
     usual += ["--recipe", "test", "--iterations", "6", "--num-gaussians", "200", "--device", "cpu"]
     return main(["lift", *usual, *map(str, options)])
-
-
-def error_line(capsys):
-    """The one line on the error output that tells of an error."""
-    lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
-    assert len(lines) == 1, lines
-    assert lines[0].startswith("genxd: error: ")
-    return lines[0]
-
-
-def made(folder):
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def report(place):
@@ -146,16 +134,16 @@ def test_comparisons_name_their_pictures(place):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--cameras", "none.json"], "none.json does not exist"),
+        (["--cameras", "none.json"], "--cameras none.json does not exist"),
         (["--images", "none"], "images none is no folder"),
         (["--images", "few"], "few holds 1 picture(s) for 8 cameras"),
         (["--images", "broken"], "is not a picture"),
         (["--masks", "none"], "masks none is no folder"),
         (["--masks", "few"], "pictures have no mask of the same name"),
         (["--masks", "masks", "--plain-background"], "masks and plain_background both"),
-        (["--plain-background", "--background", "black"], "cannot be told from the background"),
+        (["--plain-background", "--background", "black"], "picture 0.png has next to no border"),
         (["--background", "mauve"], "background is 'mauve'; expected white, black, or"),
-        (["--points", "none.ply"], "none.ply is no file"),
+        (["--points", "none.ply"], "--points none.ply is no file"),
         (["--start", "masks"], "give --masks FOLDER, or --plain-background"),
         (["--start", "points"], "no points came"),
         (["--recipe", "single_view"], "Give --perceptual gradient, which needs no weights"),
@@ -233,18 +221,6 @@ def test_an_earlier_run_is_replaced_only_by_force(place, capsys):
     assert report(place)["options"]["seed"] == 1
 
 
-def press_ctrl_c(monkeypatch, iterations):
-    """Send SIGINT to this process at some iterations of the fit."""
-    told = FitWatch.on_step
-
-    def on_step(watch, step):
-        told(watch, step)
-        for _ in range(iterations.count(step.iteration)):
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(FitWatch, "on_step", on_step)
-
-
 def test_ctrl_c_ends_the_fit_early_and_keeps_the_best_so_far(place, capsys, monkeypatch):
     press_ctrl_c(monkeypatch, [4])
     before = signal.getsignal(signal.SIGINT)
@@ -267,11 +243,7 @@ def test_a_second_ctrl_c_stops_without_results(place, capsys, monkeypatch):
 
 
 def test_an_interruption_of_the_video_keeps_the_splat(place, capsys, monkeypatch):
-    def interrupted(video, file, **_):
-        file.write_bytes(b"half")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("genxd_core.media.save_video", interrupted)
+    press_ctrl_c_in_video(monkeypatch)
     assert lift() == 0
     assert made(place / "out") == MADE - {"spin.mp4"}
     assert "the splat is kept" in capsys.readouterr().out

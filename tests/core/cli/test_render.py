@@ -5,13 +5,15 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import genxd_core as gx
 from genxd_core.__main__ import main
+from genxd_core.lifting.hexplane import HexPlaneField
 from genxd_core.media import load_image, load_video
-from tests.core.cli.test_lift import error_line, made
+from tests.core.cli.runs import error_line, made
 from tests.core.lifting.splat_scenes import random_scene
-from tests.support import assert_same_up_to
+from tests.support import assert_same_up_to, seeded
 
 pytest.importorskip("tyro", reason="needs the extra `cli`")
 pytest.importorskip("tqdm", reason="needs the extra `cli`")
@@ -77,6 +79,53 @@ def test_a_video_alone(place):
     assert load_video(place / "films" / "spin.mp4").shape == (5, 3, 16, 24)
 
 
+@pytest.fixture
+def moving(place, scene):
+    """The scene, in motion, as a file beside it."""
+    field = HexPlaneField.around(scene.means, cells=(4,), channels=4, width=8)
+    with torch.no_grad():
+        for parameter in field.parameters():
+            parameter += 0.2 * torch.randn(parameter.shape, generator=seeded())
+    gaussians = gx.Gaussians4D(scene, field)
+    gx.save_gaussians_4d(gaussians, place / "moving.safetensors")
+    return gaussians
+
+
+def drawn_frame(place, number):
+    return load_image(place / "out" / "frames" / f"{number:05d}.png").image
+
+
+def test_a_moving_splat_is_seen_by_each_camera_at_its_time(place, moving, cameras):
+    times = torch.tensor([0.9, 0.1, 0.4])
+    timed = gx.Cameras(cameras.c2w, cameras.Ks_norm, times)
+    gx.save_cameras(timed, place / "timed.json")
+    assert render("--splat", "moving.safetensors", "--cameras", "timed.json") == 0
+    expected = gx.render_views(moving, timed, width=24, height=16, background=(1.0, 1.0, 1.0))
+    for number, picture in enumerate(expected.rgb.clamp(0, 1)):
+        assert_same_up_to(drawn_frame(place, number), picture, 0.51 / 255)
+    assert_same_up_to(gx.load_cameras(place / "out" / "cameras.json").times, times, 1e-6)
+
+
+def test_without_times_a_moving_splat_plays_from_first_to_last(place, moving, cameras):
+    assert render("--splat", "moving.safetensors", "--no-save-video") == 0
+    evenly = gx.Cameras(cameras.c2w, cameras.Ks_norm, torch.tensor([0.0, 0.5, 1.0]))
+    expected = gx.render_views(moving, evenly, width=24, height=16, background=(1.0, 1.0, 1.0))
+    assert_same_up_to(drawn_frame(place, 2), expected.rgb[2].clamp(0, 1), 0.51 / 255)
+    options = ["--splat", "moving.safetensors", "--spin", "--spin-views", "2", "--height", "16"]
+    assert main(["render", *options, "--out", "spin.mp4", "--device", "cpu"]) == 0
+    assert len(load_video(place / "spin.mp4")) == 2
+
+
+def test_a_moving_splat_can_be_frozen(place, moving, cameras):
+    assert render("--splat", "moving.safetensors", "--time", 0.5, "--no-save-video") == 0
+    half = moving.at(0.5)
+    expected = gx.render_views(half, cameras, width=24, height=16, background=(1.0, 1.0, 1.0))
+    for number in range(VIEWS):
+        picture = expected.rgb[number].clamp(0, 1)
+        assert_same_up_to(drawn_frame(place, number), picture, 0.51 / 255)
+    assert gx.load_cameras(place / "out" / "cameras.json").times is None
+
+
 def test_a_spin_needs_no_cameras(place, scene):
     options = ["render", "--splat", "scene.ply", "--spin", "--spin-views", "4", "--height", "16"]
     assert main([*options, "--no-save-video", "--out", "out"]) == 0
@@ -88,9 +137,15 @@ def test_a_spin_needs_no_cameras(place, scene):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--splat", "none.ply"], "none.ply is no file"),
-        (["--splat", "cameras.json"], "cameras.json"),
-        (["--cameras", "none.json"], "cameras: path none.json does not exist"),
+        (["--splat", "none.ply"], "--splat none.ply is no file"),
+        (["--splat", "cameras.json"], "--splat cameras.json is no .ply file"),
+        (["--cameras", "none.json"], "--cameras none.json does not exist"),
+        (["--splat", "none.safetensors"], "--splat none.safetensors does not exist"),
+        (["--splat", "other.safetensors"], "other.safetensors holds no moving Gaussians"),
+        (["--splat", "later.safetensors"], "is a 4D file of version 7; this release reads"),
+        (["--splat", "moving.safetensors", "--time", 2], "--time is 2.0; expected 0"),
+        (["--splat", "moving.safetensors", "--time", "nan"], "--time is nan"),
+        (["--time", 0.5], "--time is 0.5, but --splat scene.ply does not move"),
         (["--width", 0], "width is 0; expected at least 1 pixel"),
         (["--height", 24], "which would stretch it"),
         (["--background", "1,2,3"], "background is '1,2,3'; expected white"),
@@ -104,8 +159,11 @@ def test_a_spin_needs_no_cameras(place, scene):
         (["--out", "."], "which is never overwritten"),
     ],
 )
-def test_mistakes_are_one_line_and_write_nothing(place, capsys, options, message):
+def test_mistakes_are_one_line_and_write_nothing(place, capsys, moving, options, message):
     (place / "there.mp4").write_bytes(b"x")
+    about = json.dumps({"version": 7})
+    for name, metadata in (("other", None), ("later", {"genxd_splat4d": about})):
+        save_file({"x": torch.zeros(1)}, place / f"{name}.safetensors", metadata)
     before = made(place)
     assert render(*options) == 2
     assert message in error_line(capsys)

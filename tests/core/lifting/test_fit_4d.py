@@ -25,6 +25,7 @@ from genxd_core import (
 from genxd_core.lifting.fit_4d import around_what_is_looked_at
 from genxd_core.lifting.hexplane import HexPlaneField
 from genxd_core.lifting.losses import psnr
+from genxd_core.lifting.upright import turn_cameras, upright_rotation
 from genxd_core.synthetic import HELD_OUT, MovingObjectViews, make_moving_object_views
 from tests.support import seeded
 
@@ -145,6 +146,18 @@ def test_a_fit_goes_on_from_a_file(views, tmp_path):
     assert longer.start == "resume"
     assert longer.metrics["iterations"] == 12
     assert longer.metrics["psnr"] > first.metrics["psnr"]
+
+
+def test_a_turned_scene_is_fitted_on_in_its_own_world(views, fitted):
+    few = {"images": views.images[::6], "masks": views.masks[::6], "held_out": ()}
+    given = views.cameras[::6]
+    upright = upright_rotation(views.cameras, up="+Z")
+    scene, cameras = fitted.gaussians.turned(upright), turn_cameras(given, upright)
+    turned = short(views, **few, resume=scene, cameras=cameras)
+    plain = short(views, **few, resume=fitted.gaussians, cameras=given)
+    assert turned.metrics["psnr"] == pytest.approx(plain.metrics["psnr"], abs=0.05)
+    ours, theirs = _drawn(turned.gaussians, cameras), _drawn(plain.gaussians, given)
+    assert float((ours - theirs).abs().mean()) < 2e-3
 
 
 def test_a_field_moves_nothing_at_first_and_is_made_from_its_config():

@@ -25,6 +25,20 @@ def test_pictures_are_those_that_are_drawn_at_once(background):
     assert drawn.features is None
 
 
+def test_views_can_be_had_one_by_one():
+    scene, seen = random_scene(40), []
+    views = gx.draw_views(scene, path(), progress=lambda *step: seen.append(step[:2]), **SIZE)
+    expected = gx.render_views(scene, path(), **SIZE)
+    assert seen == []
+    for view, drawn in enumerate(views):
+        assert seen == [(number + 1, 3) for number in range(view + 1)]
+        assert torch.is_grad_enabled()
+        for name in ("rgb", "alpha", "depth"):
+            assert torch.equal(getattr(drawn, name)[0], getattr(expected, name)[view])
+    with pytest.raises(InvalidInputError, match="gaussians has 1 scenes for 3 cameras"):
+        gx.draw_views([scene], path(), **SIZE)
+
+
 def test_one_scene_for_each_camera_is_time():
     scenes = [random_scene(5 + number, seed=number) for number in range(3)]
     drawn = gx.render_views(scenes, path(), **SIZE)

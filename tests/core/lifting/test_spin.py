@@ -1,10 +1,14 @@
 """Paths for videos of a scene: which path for which cameras, and whether all is in view."""
 
+import math
+
 import pytest
 import torch
 
 import genxd_core as gx
 from genxd_core import Cameras, InvalidInputError
+from genxd_core.cameras.editing import resample
+from genxd_core.lifting.spin import is_one_video, swing_along
 from tests.core.cameras.builders import random_rotations
 from tests.core.lifting.splat_scenes import random_scene
 from tests.support import assert_same_up_to
@@ -120,3 +124,43 @@ def test_a_splat_alone_is_seen_whole():
     place = torch.einsum("vij,vnj->vni", path.Ks_norm, local / local[..., 2:])[..., :2]
     inside = ((place > 0) & (place < 1)).all(-1).float().mean(1)
     assert float(inside.min()) > 0.9
+
+
+def film(num_views=5):
+    """A camera that walks ahead, and looks to the left more and more."""
+    c2w = torch.eye(4, dtype=torch.float64).repeat(num_views, 1, 1)
+    angles = torch.linspace(0, -0.4, num_views, dtype=torch.float64)
+    c2w[:, 0, 0] = c2w[:, 2, 2] = angles.cos()
+    c2w[:, 0, 2], c2w[:, 2, 0] = angles.sin(), -angles.sin()
+    c2w[:, 2, 3] = torch.linspace(0, 3, num_views, dtype=torch.float64)
+    Ks_norm = gx.orbit(num_views).Ks_norm
+    return Cameras(c2w, Ks_norm, torch.linspace(0, 1, num_views))
+
+
+def test_a_video_is_followed_and_swung_to_both_sides():
+    given = film()
+    path = swing_along(given, 33, 4.0)
+    assert_same_up_to(path.times, torch.linspace(0, 1, 33), 1e-6)
+    # At its own times between two swings the camera is where it was.
+    assert_same_up_to(path.c2w[::8], given.c2w.float(), 1e-5)
+    own = resample(given, 33).c2w.float()
+    aside = ((path.c2w - own)[:, :3, 3] * own[:, :3, 0]).sum(1)
+    assert float(aside.max()) == pytest.approx(4 * math.sin(math.radians(6)), abs=1e-3)
+    assert float(aside.min()) == pytest.approx(-float(aside.max()), abs=1e-3)
+    # What was 4 ahead stays in the middle of the picture, 4 ahead.
+    middle = own[:, :3, 3] + 4 * own[:, :3, 2]
+    local = ((middle - path.centres)[:, None] @ path.c2w[:, :3, :3])[:, 0]
+    assert_same_up_to(local, torch.tensor([0.0, 0.0, 4.0]).expand(33, 3), 1e-5)
+
+
+def test_frames_in_another_order_are_the_same_video():
+    given = film()
+    mixed = given[[3, 0, 4, 1, 2]]
+    assert torch.equal(swing_along(mixed, 9, 2.0).c2w, swing_along(given, 9, 2.0).c2w)
+
+
+def test_one_video_has_one_camera_at_a_time():
+    given = film()
+    assert is_one_video(given)
+    assert not is_one_video(given[[0, 1, 1]])
+    assert not is_one_video(Cameras(given.c2w, given.Ks_norm))
