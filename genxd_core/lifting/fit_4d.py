@@ -5,6 +5,7 @@ Dimension letters: v views, n Gaussians.
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -35,6 +36,7 @@ from .two_stages import (
     finish,
     first_stage,
 )
+from .upright import turn_cameras
 
 __all__ = ["around_what_is_looked_at", "fit_gaussians_4d"]
 
@@ -87,7 +89,7 @@ def fit_gaussians_4d(
         start: of the static stage, as for `fit_gaussians`.
         held_out: images to compare with instead of fitting them.
         resume: of an earlier fit: its Gaussians and its field are fitted on, without a static
-            stage.
+            stage, in a world that it may have been turned to.
         seed: of everything random.
         backend: of `rasterize`.
         device: where to fit; ``None`` for CUDA where there is one, else the CPU.
@@ -112,8 +114,9 @@ def fit_gaussians_4d(
         times = check_times(inputs)
         check_seen_at_all_times(inputs, times)
         loss = FitLoss(inputs, settings.moving, perceptual, where)
-        still = _static_views(inputs, static_images, static_cameras, static_masks)
+        static: FitResult | None = None
         if resume is None:
+            still = _static_views(inputs, static_images, static_cameras, static_masks)
             static = fit_gaussians(
                 still.images,
                 still.cameras,
@@ -129,10 +132,15 @@ def fit_gaussians_4d(
                 progress=first_stage(progress, settings.moving.iterations),
                 on_step=on_step,
             )
-            field = _field(static.gaussians, still.cameras, settings.field, times, seed)
+            gaussians, begun = static.gaussians, static.start
+            field = _field(gaussians, still.cameras, settings.field, times, seed)
         else:
-            static = _nothing_done(resume, drawn_by)
-            field = _resumed_field(resume)
+            _check_resumed(resume, static_images, static_cameras, static_masks)
+            gaussians, begun = resume.canonical, "resume"
+            field = copy.deepcopy(resume.motion).requires_grad_()
+            # The field is of a world that the scene may have been turned away from.
+            turned = turn_cameras(inputs.cameras, resume.rotation.T)
+            inputs = replace(inputs, cameras=turned)
         field = field.to(where)
         weights = settings.field
 
@@ -143,7 +151,7 @@ def fit_gaussians_4d(
         groups = field.groups(planes=weights.lr_planes, network=weights.lr_network)
         model = MovingModel(
             inputs,
-            static.gaussians,
+            gaussians,
             field,
             settings.moving,
             LearningRates(groups, weights.lr_end),
@@ -151,7 +159,10 @@ def fit_gaussians_4d(
             where,
         )
         fit = FitLoop(model, inputs, settings.moving.iterations, loss, drawn_by, where, generator)
-        return finish(fit, static, static.start, drawn_by, progress, on_step)
+        result = finish(fit, static, begun, drawn_by, progress, on_step)
+    if resume is None:
+        return result
+    return replace(result, gaussians=result.gaussians.turned(resume.rotation))
 
 
 def _static_views(
@@ -223,16 +234,14 @@ def around_what_is_looked_at(means: Float[Tensor, "n 3"], cameras: Cameras) -> F
     return near if len(near) >= _ENOUGH else means
 
 
-def _resumed_field(resume: Gaussians4D) -> HexPlaneField:
-    field = copy.deepcopy(resume.motion)
-    if not isinstance(field, HexPlaneField):
+def _check_resumed(resume: Gaussians4D, *static: Tensor | Cameras | None) -> None:
+    if not isinstance(resume.motion, HexPlaneField):
         raise InvalidInputError(
             f"resume has the motion {resume.motion.kind!r}; fit_gaussians_4d goes on with "
             f"{HexPlaneField.kind!r} alone."
         )
-    return field.requires_grad_()
-
-
-def _nothing_done(resume: Gaussians4D, backend: str) -> FitResult:
-    metrics = {"num_gaussians": float(len(resume)), "iterations": 0.0, "seconds": 0.0}
-    return FitResult(resume.canonical, (), metrics, "resume", backend, False)
+    if any(given is not None for given in static):
+        raise InvalidInputError(
+            "static_images came with resume, but a fit that goes on has no static stage; leave "
+            "one of them out."
+        )
