@@ -19,7 +19,7 @@ from torch import Tensor
 import genxd_core as gx
 from benchmarks._report import PeakMemory, save
 from genxd_core.assets import NANO
-from genxd_core.lifting.losses import psnr
+from genxd_core.lifting.losses import psnr, ssim
 from genxd_core.refinement.multiview import cameras_of_views
 from genxd_core.synthetic import HELD_OUT, make_clips
 
@@ -62,7 +62,7 @@ def on_film(
     size: int,
     **options: Any,
 ) -> dict[str, Any]:
-    """One film: PSNR and flicker before and after, seconds of each stage.
+    """One film: PSNR, SSIM and flicker before and after, seconds of each stage.
 
     Args:
         pipe: that generates.
@@ -94,9 +94,9 @@ def on_film(
     for when, scene in scenes.items():
         for name, cameras in at.items():
             drawn = _drawn(scene, cameras, num_frames, size)
-            row[f"{name}_psnr_{when}"] = float(
-                psnr(drawn.flatten(0, 1), truth[name].flatten(0, 1)).mean()
-            )
+            pair = (drawn.flatten(0, 1), truth[name].flatten(0, 1))
+            row[f"{name}_psnr_{when}"] = float(psnr(*pair).mean())
+            row[f"{name}_ssim_{when}"] = float(ssim(*pair).mean())
             row[f"{name}_flicker_{when}"] = _flicker(drawn, truth[name])
     row["generated_psnr"] = float(
         psnr(found.videos.frames.flatten(0, 1), truth["views"].flatten(0, 1)).mean()
@@ -140,8 +140,12 @@ def main() -> int:
     """Measure and save."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenes", type=int, default=6)
-    parser.add_argument("--views", type=float, nargs="+", default=[-40, 0, 40], help="degrees")
-    parser.add_argument("--between", type=float, nargs="+", default=[-20, 20], help="degrees")
+    parser.add_argument(
+        "--views", type=float, nargs="+", default=[-36, -18, 0, 18, 36], help="degrees"
+    )
+    parser.add_argument(
+        "--between", type=float, nargs="+", default=[-27, -9, 9, 27], help="degrees"
+    )
     parser.add_argument("--static", type=float, nargs="+", default=range(-60, 61, 12))
     parser.add_argument("--frames", type=int, default=12)
     parser.add_argument("--size", type=int, default=64, help="of the pictures, px")

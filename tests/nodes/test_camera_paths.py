@@ -275,6 +275,13 @@ def test_slice_keeps_what_it_says(host, path):
     assert torch.equal(changed.c2w, path.c2w[2:5])
 
 
+def test_clips_that_are_joined_keep_their_times(host, path):
+    changed = edit(host, path, "join clips", second=make(host, "pan", num_views=4))
+    assert len(changed) == len(path) + 4
+    expected = torch.cat([path.times, torch.linspace(0, 1, 4).to(path.times)])
+    torch.testing.assert_close(changed.times, expected)
+
+
 def test_join_puts_paths_one_after_the_other_with_times_of_the_whole(host, path):
     changed = edit(host, path, "join", second=make(host, "pan", num_views=4))
     assert torch.equal(changed.c2w[:8], path.c2w)
