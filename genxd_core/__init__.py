@@ -82,6 +82,8 @@ _PUBLIC = {
     "refinement.generate": ["RefinedVideo", "refine_video"],
     "refinement.generate_multiview": ["MultiviewVideos", "generate_multiview_videos"],
     "refinement.multiview": ["MultiviewSettings"],
+    "refinement.swings": ["Swings", "swing_paths"],
+    "refinement.video_to_4d": ["RefinementRound", "VideoTo4D", "video_to_4d"],
     "refinement.windows": ["RefinePlan", "plan_windows"],
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}

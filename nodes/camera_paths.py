@@ -355,6 +355,11 @@ _EDITS: dict[str, list[Any]] = {
     "join": [
         CamerasSocket.Input("second", tooltip="The path that goes on where the first one ends.")
     ],
+    "join clips": [
+        CamerasSocket.Input(
+            "second", tooltip="Cameras of other videos of the same scene, each with its own times."
+        )
+    ],
 }
 
 
@@ -377,7 +382,8 @@ class GenXDEditCameras(io.ComfyNode):
                     "edit",
                     options=[io.DynamicCombo.Option(k, inputs) for k, inputs in _EDITS.items()],
                     tooltip="What to do. resample changes the number of cameras, even speed does "
-                    "so by distance travelled, scale to brings a COLMAP path to the model's scale.",
+                    "so by distance travelled, scale to brings a COLMAP path to the model's scale; "
+                    "join makes one video of two, join clips leaves two their times.",
                 ),
             ],
             outputs=[CamerasSocket.Output(display_name="cameras", tooltip="The changed path.")],
@@ -443,6 +449,7 @@ _CHANGES: dict[str, Callable[[Cameras, dict[str, Any]], Cameras]] = {
     "slice": _slice,
     "hold": _hold,
     "join": _join,
+    "join clips": lambda cameras, values: editing.join(cameras, values["second"]),
 }
 
 NODES = [GenXDMakeCameraPath, GenXDEditCameras]

@@ -1,4 +1,4 @@
-"""Camera paths fitted to given views."""
+"""Camera paths fitted to given views, and out to views and back."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,10 +7,11 @@ from comfy_api.latest import io
 
 from ..genxd_core.cameras import keyframe_paths
 from ..genxd_core.cameras.cameras import Cameras
+from ..genxd_core.refinement.swings import swing_paths
 from ._checks import checked, why_not_a_choice
 from ._types import CamerasSocket
 
-__all__ = ["NODES", "GenXDCamerasFromViews"]
+__all__ = ["NODES", "GenXDCamerasFromViews", "GenXDSwingPaths"]
 
 _SPLINE = [
     io.Float.Input(
@@ -147,4 +148,68 @@ class GenXDCamerasFromViews(io.ComfyNode):
         return io.NodeOutput(make(cameras, num_views, shifts=sides, **options))
 
 
-NODES = [GenXDCamerasFromViews]
+class GenXDSwingPaths(io.ComfyNode):
+    """Paths from a film's camera to other views and back."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="GenXD_SwingPaths",
+            display_name="GenXD Swing Paths",
+            category="GenXD/cameras",
+            description="Makes paths that leave a film's camera for other views and come back, to "
+            "draw a fitted scene along and refine it: true frames lead at both ends and between.",
+            search_aliases=["refinement paths", "there and back", "swing", "video to 4d"],
+            inputs=[
+                CamerasSocket.Input(
+                    "input_cameras",
+                    tooltip="The camera of the film: one that stands still (typical), or one for "
+                    "each frame.",
+                ),
+                CamerasSocket.Input(
+                    "view_cameras",
+                    tooltip="The cameras to swing to, typically those of GenXD Sample Multiview "
+                    "Videos; the film's own is left out.",
+                ),
+                io.Int.Input(
+                    "num_frames",
+                    default=12,
+                    min=3,
+                    max=1024,
+                    tooltip="Frames of the film, and of each path; 12 is typical.",
+                ),
+                io.Int.Input(
+                    "window",
+                    default=12,
+                    min=3,
+                    max=256,
+                    tooltip="The window of GenXD Refine Video; 12 is typical. The film's frames "
+                    "are at most half a window apart.",
+                ),
+            ],
+            outputs=[
+                CamerasSocket.Output(
+                    display_name="cameras",
+                    tooltip="All paths one after the other, each with times from 0 to 1: clips for "
+                    "GenXD Render Splat and GenXD Refine Video.",
+                ),
+                io.String.Output(
+                    display_name="conditions",
+                    tooltip="Frames of every path that are the film's own, for the input of this "
+                    "name of GenXD Refine Video.",
+                ),
+            ],
+        )
+
+    @classmethod
+    @checked
+    def execute(
+        cls, input_cameras: Cameras, view_cameras: Cameras, num_frames: int, window: int
+    ) -> io.NodeOutput:
+        """Make the paths."""
+        swings = swing_paths(input_cameras, view_cameras, num_frames, window=window)
+        return io.NodeOutput(swings.cameras, ", ".join(map(str, swings.conditions)))
+
+
+NODES = [GenXDCamerasFromViews, GenXDSwingPaths]

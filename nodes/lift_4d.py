@@ -16,6 +16,8 @@ from ..genxd_core.lifting.comparison import (
 )
 from ..genxd_core.lifting.fit_4d import fit_gaussians_4d
 from ..genxd_core.lifting.fit_motion_bases import fit_motion_bases
+from ..genxd_core.lifting.gaussians_4d import Gaussians4D
+from ..genxd_core.lifting.hexplane import HexPlaneField
 from ..genxd_core.lifting.point_cloud import PointCloud
 from ..genxd_core.lifting.recipes_4d import RECIPES_4D, RECIPES_BASES, adjusted_recipe_4d
 from ..genxd_core.lifting.two_stages import FitResult4D
@@ -146,6 +148,12 @@ class GenXDLiftTo4DGS(io.ComfyNode):
                     tooltip="What object_4d compares pictures with, from GenXD Load Perceptual "
                     "Model; its choice gradient needs no weights.",
                 ),
+                Splat4DSocket.Input(
+                    "splat4d",
+                    optional=True,
+                    tooltip="Optional: a moving splat of this node to go on from, in the world of "
+                    "cameras, without a stage at rest; typically for more or refined pictures.",
+                ),
             ],
             outputs=_outputs(),
         )
@@ -176,8 +184,11 @@ class GenXDLiftTo4DGS(io.ComfyNode):
         static_cameras: Cameras | None = None,
         static_mask: torch.Tensor | None = None,
         perceptual: Any = None,
+        splat4d: Gaussians4D | None = None,
     ) -> io.NodeOutput:
         """Check, fit, turn upright, compare."""
+        if splat4d is not None:
+            _check_goes_on(splat4d, up, static_images)
         check_images(images)
         views = image_to_views(images)
         colour = parse_colour(background, "background")
@@ -204,7 +215,8 @@ class GenXDLiftTo4DGS(io.ComfyNode):
         # Before the fit, which would be lost if the cameras do not tell.
         upright = upright_rotation(cameras, up=up)
         device = free_device()
-        total = settings.static.iterations + settings.moving.iterations
+        total = settings.moving.iterations
+        total += settings.static.iterations if splat4d is None else 0
         watch = FitWatch(cls.hidden.unique_id, total, when_interrupted == USE)
         result = fit_gaussians_4d(
             views,
@@ -217,12 +229,33 @@ class GenXDLiftTo4DGS(io.ComfyNode):
             background=colour,
             perceptual=perceptual,
             held_out=held_out,
+            resume=splat4d,
             seed=seed,
             device=device,
             progress=watch.progress,
             on_step=watch.on_step,
         )
         return _output(result, views, timed, upright, held_out, colour, recipe)
+
+
+def _check_goes_on(splat4d: Gaussians4D, up: str, static_images: torch.Tensor | None) -> None:
+    """Refuse what a fit cannot go on from, or would turn a second time."""
+    if splat4d.motion.kind != HexPlaneField.kind:
+        raise InvalidInputError(
+            "splat4d has motion bases, which this node cannot go on with; connect a splat4d of "
+            "GenXD Lift To 4DGS."
+        )
+    if static_images is not None:
+        raise InvalidInputError(
+            "static_images and splat4d are connected, but a fit that goes on has no stage at rest; "
+            "disconnect one of them."
+        )
+    turned = not torch.equal(splat4d.rotation, torch.eye(3, dtype=splat4d.rotation.dtype))
+    if turned and up not in ("keep", "-Y"):
+        raise InvalidInputError(
+            f'up is "{up}", but splat4d is turned upright already; choose "keep", and give cameras '
+            "of its world, such as the cameras output of the node that made it."
+        )
 
 
 def _timed(cameras: Cameras) -> Cameras:

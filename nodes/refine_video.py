@@ -11,13 +11,14 @@ from ..genxd_core.cameras.cameras import Cameras
 from ..genxd_core.errors import Cancelled, InvalidInputError
 from ..genxd_core.long_paths.store import PathStore, fingerprint, identity
 from ..genxd_core.model.conditioning import mode_indicator
+from ..genxd_core.refinement.clips import frames_per_clip, refine_clips
 from ..genxd_core.refinement.multiview import (
     MultiviewSettings,
     cameras_of_views,
     plan_multiview_videos,
     sample_multiview_videos,
 )
-from ..genxd_core.refinement.sampling import num_steps_run, refine_latents
+from ..genxd_core.refinement.sampling import num_steps_run
 from ..genxd_core.refinement.windows import plan_windows
 from ..genxd_core.sizes import check_size
 from ._checks import check_images, checked, parse_indices
@@ -124,26 +125,28 @@ class GenXDRefineVideo(io.ComfyNode):
             display_name="GenXD Refine Video",
             category="GenXD/sampling",
             description="Makes a rough video consistent over time: adds noise to its frames and "
-            "denoises them in 4D mode, a window of frames at a time, led by some that stay.",
+            "denoises them in 4D mode, a window of frames at a time, led by some that stay; "
+            "several clips one after the other.",
             search_aliases=["sdedit", "video to video", "vid2vid", "denoise video", "refine"],
             inputs=[
                 *_net_inputs(),
                 io.Image.Input(
                     "video",
                     tooltip="The frames of the rough video, at least 2, all of one size: typically "
-                    "256 x 256 pixels, 64 x 64 for genxd-nano.",
+                    "256 x 256 pixels, 64 x 64 for genxd-nano. Or several clips of one length, one "
+                    "after the other.",
                 ),
                 CamerasSocket.Input(
                     "cameras",
                     tooltip="One camera for each frame, typically the path that the video was "
-                    "made or drawn with.",
+                    "made or drawn with. Where their times fall back a new clip begins.",
                 ),
                 io.String.Input(
                     "conditions",
                     default="",
-                    tooltip='Frames that stay as they are, such as "0, 5, 11"; negative numbers '
-                    "count from the end, and the first listed is the reference view. Empty "
-                    "(typical) chooses some for each window.",
+                    tooltip='Frames of each clip that stay as they are, such as "0, 5, 11"; '
+                    "negative numbers count from the end, and the first listed is the reference "
+                    "view. Empty (typical) chooses some for each window.",
                 ),
                 *_strength_inputs(),
                 *sampler_inputs(),
@@ -152,7 +155,8 @@ class GenXDRefineVideo(io.ComfyNode):
                     "condition_images",
                     optional=True,
                     tooltip="Optional: pictures in place of the frames that conditions names, in "
-                    "that order, typically photographs.",
+                    "that order, typically photographs. Or a whole video as long as a clip, whose "
+                    "frames at these positions are taken.",
                 ),
                 io.Latent.Input(
                     "latent",
@@ -220,30 +224,30 @@ class GenXDRefineVideo(io.ComfyNode):
                 "for each frame."
             )
         given = _conditions(conditions)
+        length = frames_per_clip(cameras)
+        clips = len(video) // length
         plan = plan_windows(
-            len(video),
+            length,
             conditions=given,
             window=window,
             conditions_per_window=conditions_per_window,
             overlap=overlap,
         )
         run = num_steps_run(steps, strength)
-        if condition_images is not None:
-            _check_condition_images(condition_images, given, video)
+        shown = _condition_images(condition_images, given, length, video)
         start = None if latent is None else _latents(latent, video)
-        to_encode = [] if start is not None else [video]
-        to_encode += [] if condition_images is None else [condition_images]
-        num_encoded = sum(map(len, to_encode))
-        bar = comfy.utils.ProgressBar(num_encoded + run * len(plan.pending) + len(video))
+        num_encoded = (len(video) if start is None else 0) + (0 if shown is None else len(shown))
+        sampled = run * len(plan.pending) * clips
+        bar = comfy.utils.ProgressBar(num_encoded + sampled + len(video))
         if start is None:
             start = encode_pictures(vae, video[..., :3].clamp(0.0, 1.0), bar=bar)
-        if condition_images is not None:
-            shown = condition_images[..., :3].clamp(0.0, 1.0)
-            start[list(given)] = encode_pictures(vae, shown, bar=bar)
+        if shown is not None:
+            places = [place % length for place in given]
+            start.unflatten(0, (clips, length))[:, places] = encode_pictures(vae, shown, bar=bar)
         drawn = None if noise is None else noise.generate_noise({"samples": start})
         sampling = Sampling(steps, cfg, sampler_name, scheduler)
         goes_on = when_interrupted == USE
-        out = refine_latents(
+        out = refine_clips(
             plan,
             cameras,
             start,
@@ -269,8 +273,10 @@ class GenXDRefineVideo(io.ComfyNode):
             ),
             progress=group_progress(model, bar, done=num_encoded, goes_on=goes_on),
         )
-        frames = decode_frames(vae, out.latents, frames_per_chunk=frames_per_chunk, bar=bar)
-        samples = {"samples": out.latents, "genxd_frames_per_clip": len(video)}
+        frames = decode_frames(
+            vae, out.latents, frames_per_chunk=frames_per_chunk, frames_per_clip=length, bar=bar
+        )
+        samples = {"samples": out.latents, "genxd_frames_per_clip": length}
         return io.NodeOutput(frames, samples, cameras)
 
 
@@ -432,14 +438,17 @@ def _conditions(text: str) -> tuple[int, ...]:
     return parse_indices(text, "conditions") if text.strip() else ()
 
 
-def _check_condition_images(
-    shown: torch.Tensor, given: tuple[int, ...], video: torch.Tensor
-) -> None:
+def _condition_images(
+    shown: torch.Tensor | None, given: tuple[int, ...], length: int, video: torch.Tensor
+) -> torch.Tensor | None:
+    """A picture for each of the conditions, where there are any to take their place."""
+    if shown is None:
+        return None
     check_images(shown, "condition_images")
-    if len(shown) != len(given):
+    if len(shown) not in (len(given), length):
         raise InvalidInputError(
             f"condition_images has {len(shown)} pictures, but conditions names {len(given)} "
-            "frames; give one position for each picture."
+            f"frames; give one picture for each, or a video of {length} frames to take them from."
         )
     if shown.shape[1:3] != video.shape[1:3]:
         raise InvalidInputError(
@@ -447,6 +456,12 @@ def _check_condition_images(
             f"{video.shape[2]}x{video.shape[1]}; bring them to the video's size with GenXD Fit "
             "Views."
         )
+    if not given:
+        raise InvalidInputError(
+            "condition_images is connected, but conditions is empty; say which frames they are."
+        )
+    chosen = shown if len(shown) == len(given) else shown[list(given)]
+    return chosen[..., :3].clamp(0.0, 1.0)
 
 
 def _latents(latent: dict[str, Any], video: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,9 @@ from typing import Any
 from .workflows_graph import Group, Link, Workflow
 from .workflows_parts import (
     CFG,
+    MULTIPLE,
+    NANO,
+    SIZE,
     STEPS,
     VIEWS,
     add_condition,
@@ -18,7 +21,7 @@ from .workflows_parts import (
     shape_of,
 )
 
-__all__ = ["image_to_4d_object"]
+__all__ = ["image_to_4d_object", "video_to_4d"]
 
 _ELEVATION, _RADIUS = 40.0, 2.3
 _STATIC_VIEWS, _AROUND = 40, 180.0
@@ -112,16 +115,10 @@ def image_to_4d_object() -> Workflow:
         "Camera alone": (frozen, moving),
         "Both": (lifted["splat4d"], moving),
     }
-    rows = [_drawn(flow, lift, *what, title) for title, what in shown.items()]
+    rows = [_along(flow, lift, *what, _DRAWN, title) for title, what in shown.items()]
     results = flow.group("7  Results", 4, colour="purple")
     _save_rows(flow, results, rows)
     return flow
-
-
-def _drawn(flow: Workflow, group: Group, splat: Link, cameras: Link, title: str) -> Link:
-    given = {"splat": splat, "cameras": cameras, "width": _DRAWN}
-    options: dict[str, Any] = {"title": title, "collapsed": True}
-    return flow.add(group, "GenXD_RenderSplat", given, **options)["images"]
 
 
 def _save_rows(flow: Workflow, group: Group, rows: list[Link]) -> None:
@@ -138,3 +135,111 @@ def _save_rows(flow: Workflow, group: Group, rows: list[Link]) -> None:
     save_sheet(flow, group, sheet, "genxd/09_moments", "Moments", room=260)
     video = add_video(flow, group, beside, _SHOWN_FPS, column=1)
     save_video(flow, group, video, "genxd/09_moments", column=1)
+
+
+_FILM_ELEVATION, _FILM_RADIUS = 40.0, 2.2
+_SIDES: dict[str, Any] = {"path.azimuth_from": -36.0, "path.azimuth_to": 54.0, "num_views": 5}
+_FILM_MOTION = 1.5
+_ITERATIONS, _MORE_ITERATIONS = 600, 250
+
+
+def video_to_4d() -> Workflow:
+    """One video to a scene that moves, with a round of refinement (App. C)."""
+    flow = Workflow(
+        "10_video_to_4d",
+        "One video to a scene of Gaussians that moves: what other cameras would have filmed, a "
+        "fit, and a round of refinement.",
+        picture="Moments",
+    )
+    add_note(
+        flow,
+        "# One video to 4D Gaussians",
+        "*Videos from all sides* of a film, and a *First fit* to them. *Refinement*: the fit is "
+        "drawn along paths that leave the film's camera and come back, noised and denoised in 4D "
+        "mode, led by the film's own frames; with these the *Second fit* goes on (the paper's "
+        "appendix C).",
+        "*Moments*: the film, the first fit, the second fit; the camera goes around. `up` is "
+        "*keep*, so that all paths are in the splat's world.",
+        height=470,
+    )
+    given = flow.group("1  Model and film", 0, colour="green")
+    model = flow.add(given, "GenXD_LoadModel", {"model": NANO}, title="Model")
+    loaded = flow.add(given, "LoadVideo", {"file": "genxd_bounce.mp4"}, title="Film", room=150)
+    parts = flow.add(
+        given,
+        "GetVideoComponents",
+        {"video": loaded["VIDEO"]},
+        title="Its frames",
+        collapsed=True,
+    )
+    size: dict[str, Any] = {"width": SIZE, "height": SIZE, "multiple": MULTIPLE}
+    film = flow.add(given, "GenXD_FitViews", {"images": parts["images"], **size})["images"]
+    cameras = flow.group("2  Cameras", 1, colour="yellow")
+    filmed = _film_path(flow, cameras, "The film's camera", path="static", num_views=VIEWS)
+    sides = _film_path(flow, cameras, "The views", path="orbit", **_SIDES)
+    out_and_back = {"input_cameras": filmed, "view_cameras": sides, "num_frames": VIEWS}
+    swings = flow.add(cameras, "GenXD_SwingPaths", out_and_back)
+    nets = {"model": model["MODEL"], "vae": model["VAE"], "seed": 1, "steps": STEPS}
+    nets |= {"cfg": CFG, "motion_strength": _FILM_MOTION}
+    sampling = flow.group("3  Videos from all sides", 2)
+    ends = {"video": film, "input_cameras": filmed, "view_cameras": sides}
+    videos = flow.add(sampling, "GenXD_SampleMultiviewVideos", nets | ends)
+    fitting: dict[str, Any] = {"up": "keep", "seed": 1}
+    first_group = flow.group("4  First fit", 3)
+    task = {"images": videos["images"], "cameras": videos["cameras"], "iterations": _ITERATIONS}
+    first = flow.add(first_group, "GenXD_LiftTo4DGS", fitting | task, title="First fit", room=222)
+    refining = flow.group("5  Refinement", 4)
+    drawn = _along(flow, refining, first["splat4d"], swings["cameras"], SIZE, "Along the swings")
+    rough = {"video": drawn, "cameras": swings["cameras"], "conditions": swings["conditions"]}
+    led = {"condition_images": film, "conditions_per_window": 1}
+    refined = flow.add(refining, "GenXD_RefineVideo", nets | rough | led)
+    second_group = flow.group("6  Second fit", 5)
+    both = {"images.image0": film, "images.image1": refined["images"]}
+    images = flow.add(second_group, "BatchImagesNode", both, title="Film and refined", room=12)
+    join = {"cameras": filmed, "edit": "join clips", "edit.second": swings["cameras"]}
+    joined = flow.add(second_group, "GenXD_EditCameras", join, title="Their cameras")
+    task = {"images": images["IMAGE"], "cameras": joined["cameras"], "splat4d": first["splat4d"]}
+    task |= {"iterations": _MORE_ITERATIONS}
+    second = flow.add(
+        second_group, "GenXD_LiftTo4DGS", fitting | task, title="Second fit", room=222
+    )
+    kept = flow.group("8  The scene", 5, colour="purple")
+    results = flow.group("7  Results", 6, colour="purple")
+    around: dict[str, Any] = {"path.azimuth_from": -30.0, "path.azimuth_to": 30.0}
+    looking = _film_path(flow, cameras, "To look with", path="orbit", num_views=VIEWS, **around)
+    rows = [
+        _along(flow, first_group, first["splat4d"], looking, _DRAWN, "First moments"),
+        _along(flow, kept, second["splat4d"], looking, _DRAWN, "Second moments"),
+    ]
+    _save_moments(flow, results, film, rows)
+    saved = {"splat4d": second["splat4d"], "filename_prefix": "genxd/film_4d"}
+    flow.add(kept, "GenXD_Save4D", saved, room=40)
+    return flow
+
+
+def _film_path(flow: Workflow, group: Group, title: str, **path: Any) -> Link:
+    place = {"path.elevation": _FILM_ELEVATION, "path.radius": _FILM_RADIUS}
+    return flow.add(group, "GenXD_MakeCameraPath", place | path, title=title)["cameras"]
+
+
+def _along(
+    flow: Workflow, group: Group, splat: Link, cameras: Link, width: int, title: str
+) -> Link:
+    given = {"splat": splat, "cameras": cameras, "width": width}
+    options: dict[str, Any] = {"title": title, "collapsed": True}
+    return flow.add(group, "GenXD_RenderSplat", given, **options)["images"]
+
+
+def _save_moments(flow: Workflow, group: Group, film: Link, rows: list[Link]) -> None:
+    """A line of moments for the film and for each fit, and the fits beside each other."""
+    cells: dict[str, Any] = {"columns": VIEWS, "cell": 96, "collapsed": True}
+    lines = [add_grid(flow, group, images, **cells) for images in (film, *rows)]
+    sheet = lines[0]
+    for below in lines[1:]:
+        stack = {"image1": sheet, "image2": below, "direction": "down", "spacing_width": 4}
+        sheet = flow.add(group, "ImageStitch", stack, title="Below", collapsed=True)["IMAGE"]
+    pair = {"image1": rows[0], "image2": rows[1], "spacing_width": 4}
+    beside = flow.add(group, "ImageStitch", pair, title="Beside", collapsed=True)["IMAGE"]
+    save_sheet(flow, group, sheet, "genxd/10_moments", "Moments", room=130)
+    video = add_video(flow, group, beside, collapsed=True)
+    save_video(flow, group, video, "genxd/10_fits")

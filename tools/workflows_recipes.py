@@ -3,7 +3,7 @@
 from typing import Any
 
 from .workflows_graph import Group, Link, Node, Workflow
-from .workflows_moving import image_to_4d_object
+from .workflows_moving import image_to_4d_object, video_to_4d
 from .workflows_parts import (
     VIEWS,
     add_condition,
@@ -296,6 +296,7 @@ RECIPES = (
     few_views_to_splat,
     capture_to_splat,
     image_to_4d_object,
+    video_to_4d,
     multiview_videos,
     scene_4d_motion_bases,
 )

@@ -43,6 +43,9 @@ __all__ = ["around_what_is_looked_at", "fit_gaussians_4d"]
 _LEAST_AT_ONE_TIME = 4  # views, to fit a static scene to them
 _NEAR = 1.5  # distances of what the cameras look at
 _ENOUGH = 50  # Gaussians to put a box around
+# Of the field's rates where it has learnt already: Adam's first steps have their full size however
+# small the gradients are, and would cost more than a dB.
+_GOING_ON = 0.3
 _FEW_TIMES = 6  # up to so many each has its own cells
 
 
@@ -88,8 +91,8 @@ def fit_gaussians_4d(
         perceptual: as for `fit_gaussians`.
         start: of the static stage, as for `fit_gaussians`.
         held_out: images to compare with instead of fitting them.
-        resume: of an earlier fit, in the world of ``cameras``: its Gaussians and its field are
-            fitted on, without a static stage.
+        resume: of an earlier fit: its Gaussians and its field are fitted on, without a static
+            stage, in the world that it was turned to; the field learns at 0.3 of its rates.
         seed: of everything random.
         backend: of `rasterize`.
         device: where to fit; ``None`` for CUDA where there is one, else the CPU.
@@ -108,16 +111,15 @@ def fit_gaussians_4d(
     drawn_by = choose_backend(backend, where)
     generator = torch.Generator().manual_seed(seed)
     with torch.inference_mode(False), torch.enable_grad():
-        if resume is not None:
-            cameras = turn_cameras(cameras, resume.rotation.T)
         inputs = check_fit_inputs(
             images, cameras, masks=masks, depths=None, background=background, held_out=held_out
         )
         times = check_times(inputs)
         check_seen_at_all_times(inputs, times)
         loss = FitLoss(inputs, settings.moving, perceptual, where)
-        still = _static_views(inputs, static_images, static_cameras, static_masks)
+        static: FitResult | None = None
         if resume is None:
+            still = _static_views(inputs, static_images, static_cameras, static_masks)
             static = fit_gaussians(
                 still.images,
                 still.cameras,
@@ -133,10 +135,14 @@ def fit_gaussians_4d(
                 progress=first_stage(progress, settings.moving.iterations),
                 on_step=on_step,
             )
-            field = _field(static.gaussians, still.cameras, settings.field, times, seed)
+            gaussians, begun = static.gaussians, static.start
+            field = _field(gaussians, still.cameras, settings.field, times, seed)
         else:
-            static = _nothing_done(resume, drawn_by)
-            field = _resumed_field(resume)
+            field = _resumed_field(resume, static_images, static_cameras, static_masks)
+            gaussians, begun = resume.canonical, "resume"
+            # The field is of a world that the scene may have been turned away from.
+            turned = turn_cameras(inputs.cameras, resume.rotation.T)
+            inputs = replace(inputs, cameras=turned)
         field = field.to(where)
         weights = settings.field
 
@@ -144,10 +150,11 @@ def fit_gaussians_4d(
             space, time, still = field.roughness()
             return weights.space * space + weights.time * time + weights.still * still
 
-        groups = field.groups(planes=weights.lr_planes, network=weights.lr_network)
+        share = 1.0 if resume is None else _GOING_ON
+        groups = field.groups(planes=share * weights.lr_planes, network=share * weights.lr_network)
         model = MovingModel(
             inputs,
-            static.gaussians,
+            gaussians,
             field,
             settings.moving,
             LearningRates(groups, weights.lr_end),
@@ -155,10 +162,10 @@ def fit_gaussians_4d(
             where,
         )
         fit = FitLoop(model, inputs, settings.moving.iterations, loss, drawn_by, where, generator)
-        result = finish(fit, static, static.start, drawn_by, progress, on_step)
-        if resume is None:
-            return result
-        return replace(result, gaussians=result.gaussians.turned(resume.rotation))
+        result = finish(fit, static, begun, drawn_by, progress, on_step)
+    if resume is None:
+        return result
+    return replace(result, gaussians=result.gaussians.turned(resume.rotation))
 
 
 def _static_views(
@@ -230,16 +237,16 @@ def around_what_is_looked_at(means: Float[Tensor, "n 3"], cameras: Cameras) -> F
     return near if len(near) >= _ENOUGH else means
 
 
-def _resumed_field(resume: Gaussians4D) -> HexPlaneField:
+def _resumed_field(resume: Gaussians4D, *static: Tensor | Cameras | None) -> HexPlaneField:
     field = copy.deepcopy(resume.motion)
     if not isinstance(field, HexPlaneField):
         raise InvalidInputError(
             f"resume has the motion {resume.motion.kind!r}; fit_gaussians_4d goes on with "
             f"{HexPlaneField.kind!r} alone."
         )
+    if any(given is not None for given in static):
+        raise InvalidInputError(
+            "static_images came with resume, but a fit that goes on has no static stage; leave "
+            "one of them out."
+        )
     return field.requires_grad_()
-
-
-def _nothing_done(resume: Gaussians4D, backend: str) -> FitResult:
-    metrics = {"num_gaussians": float(len(resume)), "iterations": 0.0, "seconds": 0.0}
-    return FitResult(resume.canonical, (), metrics, "resume", backend, False)

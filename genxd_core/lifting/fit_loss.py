@@ -13,9 +13,30 @@ from .perceptual import PerceptualModel, PreparedTargets
 from .rasterize import Rendering
 from .recipes import FitRecipe
 
-__all__ = ["FitLoss"]
+__all__ = ["FitLoss", "check_perceptual"]
 
 _IGNORED = 0.1  # of a pixel; blurred rims are left out as well
+
+
+def check_perceptual(
+    recipe: FitRecipe, perceptual: PerceptualModel | Literal["gradient"] | None
+) -> None:
+    """Refuse what a recipe cannot compare pictures with.
+
+    Raises:
+        InvalidInputError: the recipe needs a perceptual model and none came, or it is none.
+    """
+    if recipe.lpips and perceptual is None:
+        raise InvalidInputError(
+            f"perceptual is missing, but the recipe has an LPIPS term of weight "
+            f"{recipe.lpips:g}. Give a model (load_perceptual, GenXD Load Perceptual Model), "
+            'or "gradient", which needs no weights; or take the recipe "demo", or set the '
+            "weight lpips to 0."
+        )
+    if isinstance(perceptual, str) and perceptual != "gradient":
+        raise InvalidInputError(
+            f'perceptual is {perceptual!r}; expected a model of load_perceptual or "gradient".'
+        )
 
 
 class FitLoss:
@@ -42,17 +63,7 @@ class FitLoss:
         perceptual: PerceptualModel | Literal["gradient"] | None,
         device: torch.device,
     ) -> None:
-        if recipe.lpips and perceptual is None:
-            raise InvalidInputError(
-                f"perceptual is missing, but the recipe has an LPIPS term of weight "
-                f"{recipe.lpips:g}. Give a model (load_perceptual, GenXD Load Perceptual Model), "
-                'or "gradient", which needs no weights; or take the recipe "demo", or set the '
-                "weight lpips to 0."
-            )
-        if isinstance(perceptual, str) and perceptual != "gradient":
-            raise InvalidInputError(
-                f'perceptual is {perceptual!r}; expected a model of load_perceptual or "gradient".'
-            )
+        check_perceptual(recipe, perceptual)
         self._recipe = recipe
         self._images = inputs.images.to(device)
         self._background = inputs.background.to(device)[:, None, None]

@@ -281,6 +281,13 @@ def test_hold_keeps_one_camera_while_time_goes_on(host, path):
     assert changed.times.tolist() == [0.0, 0.5, 1.0]
 
 
+def test_clips_that_are_joined_keep_their_times(host, path):
+    changed = edit(host, path, "join clips", second=make(host, "pan", num_views=4))
+    assert len(changed) == len(path) + 4
+    expected = torch.cat([path.times, torch.linspace(0, 1, 4).to(path.times)])
+    torch.testing.assert_close(changed.times, expected)
+
+
 def test_join_puts_paths_one_after_the_other_with_times_of_the_whole(host, path):
     changed = edit(host, path, "join", second=make(host, "pan", num_views=4))
     assert torch.equal(changed.c2w[:8], path.c2w)

@@ -63,6 +63,11 @@ NODES: dict[str, tuple[str, list[str], list[str]]] = {
         ["cameras", "path", "num_views", "shift_x", "shift_y", "shift_z"],
         ["GENXD_CAMERAS"],
     ),
+    "GenXD_SwingPaths": (
+        "cameras",
+        ["input_cameras", "view_cameras", "num_frames", "window"],
+        ["GENXD_CAMERAS", "STRING"],
+    ),
     "GenXD_LoadCapture": (
         "cameras",
         ["file", "max_side", "scale_to", "pictures", "undistort"],
@@ -122,7 +127,7 @@ NODES: dict[str, tuple[str, list[str], list[str]]] = {
             *("images", "cameras", "recipe", "plain_background", "background"),
             *("hold_out_every", "up", "iterations", "num_gaussians", "lpips_weight", "seed"),
             *("when_interrupted", "mask", "static_images", "static_cameras", "static_mask"),
-            "perceptual",
+            *("perceptual", "splat4d"),
         ],
         ["GENXD_SPLAT4D", "GENXD_CAMERAS", "IMAGE", "STRING"],
     ),
