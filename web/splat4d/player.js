@@ -84,7 +84,7 @@ export class Player {
     } else {
       this.tell("loading", "", `${there} of ${all} frames`);
     }
-    this.draw();
+    this.showTime(); // no new picture: more of the same splat is there, and none of it is shown yet
   }
 
   fail(message) {

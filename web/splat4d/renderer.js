@@ -1,10 +1,18 @@
 // One WebGL2 context for all players of the page, which browsers allow only some sixteen of.
 //
 // Each player has its own textures (two frames, colours) and a plain 2D canvas, onto which its
-// picture is copied; the context goes when the last player goes.
+// picture is copied; the context goes when the last player goes. A picture is two steps: Gaussians
+// are projected, once each, into a buffer that becomes a texture, and drawn from there as triangles
+// (not as instances of a quad, which are slow on many cards, and very slow without one).
 
-import { COLOUR_TEXELS, ROW, WORDS } from "./ply.js";
-import { FRAGMENT, VERTEX } from "./shaders.js";
+import { COLOUR_TEXELS, ROW } from "./ply.js";
+import { FRAGMENT, NOTHING, PROJECT, PROJECTED, VERTEX } from "./shaders.js";
+
+const UNIFORMS =
+  "before after colours blend rotation translation eye lens skew size frameRow colourRow coefficients " +
+  "projected";
+
+const CORNERS = [0, 1, 2, 2, 1, 3];
 
 /** Why nothing can be drawn, in words for the person who looks at the player. */
 export class RendererError extends Error {}
@@ -46,55 +54,103 @@ class Renderer {
   }
 
   build() {
-    const { gl } = this;
     this.generation++;
-    this.program = gl.createProgram();
-    for (const [kind, source] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
+    this.projecting = this.program(PROJECT, NOTHING, PROJECTED);
+    this.drawing = this.program(VERTEX, FRAGMENT, []);
+    this.corners = { buffer: this.gl.createBuffer(), count: 0 };
+  }
+
+  /** The corners of the two triangles of so many Gaussians, as attribute 0. */
+  bindCorners(count) {
+    const { gl, corners } = this;
+    gl.bindBuffer(gl.ARRAY_BUFFER, corners.buffer);
+    if (corners.count < count) {
+      const values = new Uint8Array(6 * count);
+      for (let i = 0; i < values.length; i += 6) values.set(CORNERS, i);
+      gl.bufferData(gl.ARRAY_BUFFER, values, gl.STATIC_DRAW);
+      corners.count = count;
+    }
+    gl.enableVertexAttribArray(0);
+    gl.vertexAttribIPointer(0, 1, gl.UNSIGNED_BYTE, 0, 0);
+    gl.bindBuffer(gl.ARRAY_BUFFER, null);
+  }
+
+  /** A program and where its uniforms are; `kept` are outputs that go into a buffer. */
+  program(vertex, fragment, kept) {
+    const { gl } = this;
+    const program = gl.createProgram();
+    for (const [kind, source] of [[gl.VERTEX_SHADER, vertex], [gl.FRAGMENT_SHADER, fragment]]) {
       const shader = gl.createShader(kind);
       gl.shaderSource(shader, source);
       gl.compileShader(shader);
-      gl.attachShader(this.program, shader);
+      gl.attachShader(program, shader);
     }
-    gl.linkProgram(this.program);
-    if (!gl.getProgramParameter(this.program, gl.LINK_STATUS) && !gl.isContextLost()) {
-      throw new RendererError(`The graphics driver refuses the player: ${gl.getProgramInfoLog(this.program)}`);
+    if (kept.length > 0) gl.transformFeedbackVaryings(program, kept, gl.INTERLEAVED_ATTRIBS);
+    gl.linkProgram(program);
+    if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
+      throw new RendererError(`The graphics driver refuses the player: ${gl.getProgramInfoLog(program)}`);
     }
-    this.uniforms = {};
-    const names = "before after colours blend rotation translation eye lens skew size frameRow colourRow coefficients";
-    for (const name of names.split(" ")) {
-      this.uniforms[name] = gl.getUniformLocation(this.program, name);
-    }
+    const at = Object.fromEntries(UNIFORMS.split(" ").map((name) => [name, gl.getUniformLocation(program, name)]));
+    return { program, at };
   }
 
   /** Draw a splat and copy the picture onto a 2D context of the same size. */
   draw(splat, projection, blend, context) {
-    const { gl, uniforms, canvas } = this;
+    const { gl, canvas } = this;
     if (gl.isContextLost()) return;
     const { width, height } = context.canvas;
     if (canvas.width < width || canvas.height < height) {
       canvas.width = Math.max(canvas.width, width);
       canvas.height = Math.max(canvas.height, height);
     }
+    this.project(splat, projection, blend, width, height);
     gl.viewport(0, 0, width, height);
     gl.clearColor(0, 0, 0, 0);
     gl.clear(gl.COLOR_BUFFER_BIT);
-    gl.useProgram(this.program);
+    gl.useProgram(this.drawing.program);
     gl.enable(gl.BLEND);
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
-    const { rotation, translation, position, fx, fy, cx, cy, skew } = projection;
-    gl.uniformMatrix3fv(uniforms.rotation, true, rotation.flat());
-    gl.uniform3fv(uniforms.translation, translation);
-    gl.uniform3fv(uniforms.eye, position);
-    gl.uniform4f(uniforms.lens, fx, fy, cx, cy);
-    gl.uniform1f(uniforms.skew, skew);
-    gl.uniform2f(uniforms.size, width, height);
-    gl.uniform1f(uniforms.blend, blend);
-    gl.uniform1i(uniforms.frameRow, ROW);
-    splat.bind(uniforms);
-    gl.drawArraysInstanced(gl.TRIANGLE_STRIP, 0, 4, splat.drawn);
-    gl.bindVertexArray(null);
+    gl.uniform2f(this.drawing.at.size, width, height);
+    gl.uniform1i(this.drawing.at.frameRow, ROW);
+    gl.uniform1i(this.drawing.at.projected, 0);
+    gl.bindTexture(gl.TEXTURE_2D, splat.projected);
+    this.bindCorners(splat.count);
+    gl.drawArrays(gl.TRIANGLES, 0, 6 * splat.drawn);
     context.clearRect(0, 0, width, height);
     context.drawImage(canvas, 0, canvas.height - height, width, height, 0, 0, width, height);
+  }
+
+  project(splat, projection, blend, width, height) {
+    const { gl } = this;
+    const { at, program } = this.projecting;
+    const { rotation, translation, position, fx, fy, cx, cy, skew } = projection;
+    gl.useProgram(program);
+    gl.uniformMatrix3fv(at.rotation, true, rotation.flat());
+    gl.uniform3fv(at.translation, translation);
+    gl.uniform3fv(at.eye, position);
+    gl.uniform4f(at.lens, fx, fy, cx, cy);
+    gl.uniform1f(at.skew, skew);
+    gl.uniform2f(at.size, width, height);
+    gl.uniform1f(at.blend, blend);
+    gl.uniform1i(at.frameRow, ROW);
+    gl.uniform1i(at.colourRow, splat.colours.perRow);
+    gl.uniform1i(at.coefficients, splat.colours.coefficients);
+    [splat.slots[0].texture, splat.slots[1].texture, splat.colourTexture].forEach((texture, unit) => {
+      gl.activeTexture(gl.TEXTURE0 + unit);
+      gl.bindTexture(gl.TEXTURE_2D, texture);
+    });
+    gl.activeTexture(gl.TEXTURE0);
+    ["before", "after", "colours"].forEach((name, unit) => gl.uniform1i(at[name], unit));
+    gl.bindVertexArray(splat.points);
+    gl.enable(gl.RASTERIZER_DISCARD);
+    gl.bindTransformFeedback(gl.TRANSFORM_FEEDBACK, splat.feedback);
+    gl.beginTransformFeedback(gl.POINTS);
+    gl.drawArrays(gl.POINTS, 0, splat.drawn);
+    gl.endTransformFeedback();
+    gl.bindTransformFeedback(gl.TRANSFORM_FEEDBACK, null);
+    gl.disable(gl.RASTERIZER_DISCARD);
+    gl.bindVertexArray(null);
+    splat.takeProjected();
   }
 }
 
@@ -102,6 +158,7 @@ class Renderer {
 export class SplatOnCard {
   constructor(renderer, colours, count) {
     Object.assign(this, { renderer, colours, count });
+    this.rows = Math.ceil(count / ROW);
     this.drawn = 0;
     this.slots = [];
     this.make();
@@ -111,7 +168,7 @@ export class SplatOnCard {
     const { gl } = this.renderer;
     const most = gl.getParameter(gl.MAX_TEXTURE_SIZE);
     const colourRows = this.colours.texels.length / (4 * COLOUR_TEXELS);
-    if (Math.max(Math.ceil(this.count / ROW), colourRows) > most && !gl.isContextLost()) {
+    if (Math.max(this.rows, colourRows) > most && !gl.isContextLost()) {
       throw new RendererError("There are more Gaussians than this graphics card's textures can hold.");
     }
     this.generation = this.renderer.generation;
@@ -119,15 +176,40 @@ export class SplatOnCard {
     this.colourTexture = this.texture();
     const shape = [COLOUR_TEXELS, colourRows, 0, gl.RGBA, gl.HALF_FLOAT];
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA16F, ...shape, this.colours.texels);
-    this.buffer = gl.createBuffer();
-    this.array = gl.createVertexArray();
-    gl.bindVertexArray(this.array);
-    gl.bindBuffer(gl.ARRAY_BUFFER, this.buffer);
-    gl.bufferData(gl.ARRAY_BUFFER, 4 * this.count, gl.DYNAMIC_DRAW);
+    this.orders = this.buffer(4);
+    this.points = gl.createVertexArray();
+    gl.bindVertexArray(this.points);
     gl.enableVertexAttribArray(0);
     gl.vertexAttribIPointer(0, 1, gl.UNSIGNED_INT, 0, 0);
-    gl.vertexAttribDivisor(0, 1);
     gl.bindVertexArray(null);
+    this.results = this.buffer(16 * PROJECTED.length);
+    gl.bindBuffer(gl.ARRAY_BUFFER, null);
+    this.projected = this.texture();
+    gl.texStorage2D(gl.TEXTURE_2D, 1, gl.RGBA32UI, 2 * ROW, this.rows);
+    this.feedback = gl.createTransformFeedback();
+    gl.bindTransformFeedback(gl.TRANSFORM_FEEDBACK, this.feedback);
+    gl.bindBufferBase(gl.TRANSFORM_FEEDBACK_BUFFER, 0, this.results);
+    gl.bindTransformFeedback(gl.TRANSFORM_FEEDBACK, null);
+  }
+
+  /** A bound buffer with so many bytes a Gaussian. */
+  buffer(bytes) {
+    const { gl } = this.renderer;
+    const buffer = gl.createBuffer();
+    gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
+    gl.bufferData(gl.ARRAY_BUFFER, bytes * ROW * this.rows, gl.DYNAMIC_COPY);
+    return buffer;
+  }
+
+  /** Bring what was projected from its buffer into its texture, on the card. */
+  takeProjected() {
+    const { gl } = this.renderer;
+    const rows = Math.ceil(this.drawn / ROW);
+    gl.bindTexture(gl.TEXTURE_2D, this.projected);
+    gl.bindBuffer(gl.PIXEL_UNPACK_BUFFER, this.results);
+    const area = [0, 0, 2 * ROW, rows, gl.RGBA_INTEGER, gl.UNSIGNED_INT];
+    gl.texSubImage2D(gl.TEXTURE_2D, 0, ...area, 0);
+    gl.bindBuffer(gl.PIXEL_UNPACK_BUFFER, null);
   }
 
   texture() {
@@ -159,9 +241,8 @@ export class SplatOnCard {
 
   upload(slot, packed) {
     const { gl } = this.renderer;
-    const rows = packed.length / (WORDS * ROW);
     gl.bindTexture(gl.TEXTURE_2D, slot.texture);
-    const shape = [2 * ROW, rows, 0, gl.RGBA_INTEGER, gl.UNSIGNED_INT];
+    const shape = [2 * ROW, this.rows, 0, gl.RGBA_INTEGER, gl.UNSIGNED_INT];
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA32UI, ...shape, packed);
     slot.packed = packed;
   }
@@ -169,31 +250,18 @@ export class SplatOnCard {
   /** Bring the order to the card in which Gaussians are drawn. */
   setOrder(order, length) {
     const { gl } = this.renderer;
-    gl.bindBuffer(gl.ARRAY_BUFFER, this.buffer);
+    gl.bindBuffer(gl.ARRAY_BUFFER, this.orders);
     gl.bufferSubData(gl.ARRAY_BUFFER, 0, order, 0, length);
+    gl.bindBuffer(gl.ARRAY_BUFFER, null);
     this.drawn = length;
-  }
-
-  bind(uniforms) {
-    const { gl } = this.renderer;
-    const textures = [this.slots[0].texture, this.slots[1].texture, this.colourTexture];
-    ["before", "after", "colours"].forEach((name, unit) => {
-      gl.activeTexture(gl.TEXTURE0 + unit);
-      gl.bindTexture(gl.TEXTURE_2D, textures[unit]);
-      gl.uniform1i(uniforms[name], unit);
-    });
-    gl.activeTexture(gl.TEXTURE0);
-    gl.uniform1i(uniforms.colourRow, this.colours.perRow);
-    gl.uniform1i(uniforms.coefficients, this.colours.coefficients);
-    gl.bindVertexArray(this.array);
   }
 
   dispose() {
     const { gl } = this.renderer;
-    for (const texture of [...this.slots.map((slot) => slot.texture), this.colourTexture]) {
-      gl.deleteTexture(texture);
-    }
-    gl.deleteBuffer(this.buffer);
-    gl.deleteVertexArray(this.array);
+    const frames = this.slots.map((slot) => slot.texture);
+    for (const texture of [...frames, this.colourTexture, this.projected]) gl.deleteTexture(texture);
+    for (const buffer of [this.orders, this.results]) gl.deleteBuffer(buffer);
+    gl.deleteVertexArray(this.points);
+    gl.deleteTransformFeedback(this.feedback);
   }
 }

@@ -1,6 +1,9 @@
-// Gaussians as quads: the projection of genxd_core/lifting/projection.py, on the graphics card.
+// The projection of genxd_core/lifting/projection.py on the graphics card, and ellipses as quads.
 
-export const VERTEX = `#version 300 es
+export const PROJECTED = ["ellipse", "look"]; // what PROJECT puts out, four words each
+
+// Once for each Gaussian: where it is in the picture, in pixels.
+export const PROJECT = `#version 300 es
 precision highp float;
 precision highp int;
 precision highp sampler2D;
@@ -17,8 +20,8 @@ uniform vec2 size;          // of the picture in pixels
 uniform int frameRow, colourRow, coefficients;
 
 layout(location = 0) in uint index;
-out vec2 at;                // in standard deviations along the ellipse's axes
-out vec4 colour;
+flat out uvec4 ellipse;     // bits of floats: centre, one standard deviation along the longer axis
+flat out uvec4 look;        // one along the shorter axis, how many are drawn, colour as halves
 
 const float BLUR = 0.3;     // square pixels
 const float ALPHA_MIN = 1.0 / 255.0;
@@ -69,9 +72,8 @@ vec3 colourFrom(vec3 d) {
 }
 
 void main() {
-  gl_Position = vec4(0.0, 0.0, 2.0, 1.0); // outside: not drawn
-  at = vec2(0.0);
-  colour = vec4(0.0);
+  gl_Position = vec4(0.0);
+  ellipse = look = uvec4(0u); // not drawn
   Moment one = momentOf(before), two = momentOf(after);
   float opacity = mix(one.opacity, two.opacity, blend);
   vec3 mean = mix(one.mean, two.mean, blend);
@@ -100,17 +102,46 @@ void main() {
   float longer = middle + spread, shorter = max(middle - spread, BLUR);
   vec2 along = xx >= yy ? vec2(longer - yy, xy) : vec2(xy, longer - xx);
   along = spread > 1e-6 * middle ? normalize(along) : vec2(1.0, 0.0);
-  float reach = sqrt(2.0 * log(opacity / ALPHA_MIN));
-  at = reach * vec2(gl_VertexID & 1, gl_VertexID >> 1) * 2.0 - reach;
-  vec2 pixel = centre + at.x * sqrt(longer) * along + at.y * sqrt(shorter) * vec2(-along.y, along.x);
-  colour = vec4(colourFrom(normalize(mean - eye)), opacity);
+  vec3 colour = colourFrom(normalize(mean - eye));
+  ellipse = floatBitsToUint(vec4(centre, sqrt(longer) * along));
+  look.xy = floatBitsToUint(vec2(sqrt(shorter), sqrt(2.0 * log(opacity / ALPHA_MIN))));
+  look.zw = uvec2(packHalf2x16(colour.rg), packHalf2x16(vec2(colour.b, opacity)));
+}`;
+
+export const NOTHING = `#version 300 es
+precision highp float;
+out vec4 shown;
+void main() { shown = vec4(0.0); }`;
+
+// A quad of two triangles around each ellipse.
+export const VERTEX = `#version 300 es
+precision highp float;
+precision highp int;
+precision highp usampler2D;
+uniform usampler2D projected;
+uniform int frameRow;
+uniform vec2 size;          // of the picture in pixels
+layout(location = 0) in uint corner;
+out vec2 at;                // in standard deviations along the ellipse's axes
+flat out vec4 colour;
+
+void main() {
+  int index = gl_VertexID / 6;
+  ivec2 place = ivec2(2 * (index % frameRow), index / frameRow);
+  uvec4 look = texelFetch(projected, place + ivec2(1, 0), 0);
+  vec4 ellipse = uintBitsToFloat(texelFetch(projected, place, 0));
+  vec2 shape = uintBitsToFloat(look.xy), along = ellipse.zw;
+  at = shape.y * (2.0 * vec2(corner & 1u, corner >> 1) - 1.0);
+  vec2 across = length(along) > 0.0 ? shape.x * normalize(vec2(-along.y, along.x)) : vec2(0.0);
+  vec2 pixel = ellipse.xy + at.x * along + at.y * across;
+  colour = vec4(unpackHalf2x16(look.z), unpackHalf2x16(look.w));
   gl_Position = vec4(2.0 * pixel.x / size.x - 1.0, 1.0 - 2.0 * pixel.y / size.y, 0.0, 1.0);
 }`;
 
 export const FRAGMENT = `#version 300 es
 precision highp float;
 in vec2 at;
-in vec4 colour;
+flat in vec4 colour;
 out vec4 shown;
 
 void main() {
