@@ -283,7 +283,7 @@ def test_controls_play_scrub_and_answer_to_keys(opened, page_errors):
 
 
 @pytest.mark.slow
-def test_saving_plays_the_sequence_and_lets_go_of_the_card_when_removed(opened, console):
+def test_saving_plays_the_sequence_and_the_graphics_card_may_go(opened, console):
     graph = GRAPH | {
         "shown": {
             "class_type": "GenXD_Save4D",
@@ -295,6 +295,19 @@ def test_saving_plays_the_sequence_and_lets_go_of_the_card_when_removed(opened, 
     run(opened)
     shown = picture(opened)
     assert shown.std() > 20
+    opened.evaluate(
+        f"""async () => {{
+          const {{ canvas, gl }} = {PLAYER}.renderer;
+          const event = (name) => new Promise((done) => canvas.addEventListener(name, done));
+          const losing = gl.getExtension("WEBGL_lose_context");
+          const [lost, back] = [event("webglcontextlost"), event("webglcontextrestored")];
+          losing.loseContext();
+          await lost;
+          losing.restoreContext();
+          await back;
+        }}"""
+    )
+    assert np.array_equal(picture(opened), shown)
     values = opened.evaluate(
         "() => app.graph.serialize().nodes.find((n) => n.type === 'GenXD_Save4D').widgets_values"
     )

@@ -32,19 +32,27 @@ function addStyle() {
 /** All elements by name; `root` holds the others. */
 export function makeControls() {
   addStyle();
-  const canvas = make("canvas", { width: 1, height: 1, role: "img", "aria-label": "The moving splat" });
+  const seen = { role: "img", "aria-label": "The moving splat" };
+  const canvas = make("canvas", { width: 1, height: 1, ...seen });
   const message = make("div", { className: "genxd-player-message" });
   const status = make("div", { className: "genxd-player-status", role: "status" });
   const stage = make("div", { className: "genxd-player-stage" }, canvas, message, status);
   const play = make("button", { type: "button", className: "genxd-player-play" });
-  const slider = make("input", { type: "range", min: 0, max: 0, step: "any", value: 0, "aria-label": "Time" });
+  const range = { type: "range", min: 0, max: 0, step: "any", value: 0 };
+  const slider = make("input", { ...range, "aria-label": "Time" });
   const time = make("span", { className: "genxd-player-time" });
   const speed = choices("Speed", SPEEDS.map((value) => [String(value), `${value}×`]), "1");
   const mode = choices("At the end", MODES.map((value) => [value, value]), MODES[0]);
   const camera = make("button", { type: "button", textContent: "camera" });
   const root = make(
     "div",
-    { className: "genxd-player", tabIndex: 0, role: "group", "aria-label": "Player of a moving splat", "data-capture-wheel": "true" },
+    {
+      className: "genxd-player",
+      tabIndex: 0,
+      role: "group",
+      "aria-label": "Player of a moving splat",
+      "data-capture-wheel": "true", // else the page's canvas takes it while this has the focus
+    },
     stage,
     make("div", { className: "genxd-player-bar" }, play, slider, time),
     make("div", { className: "genxd-player-bar" }, camera, speed, mode),

@@ -64,7 +64,8 @@ export class Player {
     this.splat = new SplatOnCard(this.renderer, sequence.colours, sequence.count);
     this.clock.fps = sequence.manifest.fps;
     this.slider.max = sequence.last;
-    const back = sequence.cameras.length > 0 ? "Back to the first camera" : "Back to where all is seen";
+    const start = sequence.cameras.length > 0 ? "the first camera" : "where all is seen";
+    const back = `Back to ${start}`;
     this.camera.title = back;
     this.camera.setAttribute("aria-label", back);
     this.message.textContent = "";
@@ -78,8 +79,8 @@ export class Player {
     const [there, all] = [sequence.frames.length, sequence.kept.length];
     this.clock.last = sequence.reached;
     if (sequence.complete) {
-      const every = all <= sequence.last ? `${all} of ${sequence.last + 1} frames kept, to save memory` : `${all} frames`;
-      const told = `${every}, ${sequence.count.toLocaleString("en")} Gaussians`;
+      const some = all <= sequence.last ? ` of ${sequence.last + 1}, to save memory` : "";
+      const told = `${all} frames${some}, ${sequence.count.toLocaleString("en")} Gaussians`;
       this.tell("ready", "", sequence.warning ? `${told}; ${sequence.warning}` : told);
     } else {
       this.tell("loading", "", `${there} of ${all} frames`);
@@ -128,15 +129,17 @@ export class Player {
   }
 
   enable(enabled) {
-    for (const name of ["play", "slider", "speed", "mode", "camera"]) this[name].disabled = !enabled;
+    const controls = [this.play, this.slider, this.speed, this.mode, this.camera];
+    for (const control of controls) control.disabled = !enabled;
   }
 
   listen() {
-    const { clock, root, slider } = this;
+    const { canvas, clock, root, slider } = this;
     keepInside(root);
     listenToPointer(this.stage, {
       orbit: (right, down) => this.move((view) => view.orbit(-right * Math.PI, down * Math.PI)),
-      pan: (right, down) => this.move((view) => view.pan(right * this.canvas.width / this.canvas.height, down)),
+      pan: (right, down) =>
+        this.move((view) => view.pan((right * canvas.width) / canvas.height, down)),
       zoom: (factor) => this.move((view) => view.zoom(factor)),
       reset: () => this.move((view) => view.reset()),
     });
@@ -152,7 +155,7 @@ export class Player {
   }
 
   key(event) {
-    const onControl = event.target instanceof HTMLButtonElement || event.target instanceof HTMLSelectElement;
+    const onControl = ["BUTTON", "SELECT"].includes(event.target.tagName);
     const place = Math.round(this.clock.place);
     const actions = {
       " ": () => this.toggle(),
@@ -209,12 +212,15 @@ export class Player {
     const { sequence, splat, order, canvas } = this;
     const [width, height] = this.size();
     if (width === 0 || height === 0) return true;
-    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+    if (canvas.width !== width || canvas.height !== height) {
+      Object.assign(canvas, { width, height });
+    }
     if (!splat.refresh()) this.sorted = null;
     const { before, after, blend } = sequence.around(this.clock.place);
     const projection = this.view.projection(width, height);
     const frames = [sequence.frames[before], sequence.frames[after]];
-    const wanted = [before, after, blend, ...projection.rotation[2], projection.translation[2]].join();
+    const axis = [...projection.rotation[2], projection.translation[2]];
+    const wanted = [before, after, blend, ...axis].join();
     if (this.sorted === null || (this.sorted !== wanted && order.ready(now))) {
       order.sort(...frames, blend, projection);
       splat.setOrder(order.order, order.length);
@@ -241,7 +247,8 @@ export class Player {
     play.title = label;
     const last = this.sequence?.last ?? 0;
     const place = clock.place;
-    const told = last > 0 ? `${Math.round(place) + 1} / ${last + 1}, t ${(place / last).toFixed(2)}` : "";
+    const shown = `${Math.round(place) + 1} / ${last + 1}, t ${(place / last).toFixed(2)}`;
+    const told = last > 0 ? shown : "";
     this.time.textContent = told;
     slider.value = place;
     slider.setAttribute("aria-valuetext", told);

@@ -75,13 +75,15 @@ export function readColours(buffer, name) {
 }
 
 function open(buffer, name) {
-  const head = new TextDecoder("latin1").decode(new Uint8Array(buffer, 0, Math.min(buffer.byteLength, LONGEST_HEADER)));
+  const beginning = new Uint8Array(buffer, 0, Math.min(buffer.byteLength, LONGEST_HEADER));
+  const head = new TextDecoder("latin1").decode(beginning);
   const end = /\nend_header\r?\n/.exec(head);
   if (!/^ply\r?\n/.test(head) || end === null) {
     throw new PlyError(`${name} is no .ply file, or it is cut off`);
   }
-  const lines = head.slice(0, end.index).split(/\r?\n/).slice(1).map((line) => line.trim().split(/\s+/));
-  const said = lines.filter(([word]) => word !== "comment" && word !== "obj_info");
+  const lines = head.slice(0, end.index).split(/\r?\n/).slice(1);
+  const words = lines.map((line) => line.trim().split(/\s+/));
+  const said = words.filter(([word]) => word !== "comment" && word !== "obj_info");
   if (said.shift()?.join(" ") !== "format binary_little_endian 1.0") {
     throw new PlyError(`${name} is not binary little-endian, which is all that the player reads`);
   }
@@ -93,7 +95,9 @@ function open(buffer, name) {
   const offsets = new Map();
   let stride = 0;
   for (const [, type, property] of properties) {
-    if (!(type in SIZES) || offsets.has(property)) throw new PlyError(`${name} has a damaged header`);
+    if (!(type in SIZES) || offsets.has(property)) {
+      throw new PlyError(`${name} has a damaged header`);
+    }
     if (isRead(property) && type !== "float" && type !== "float32") {
       throw new PlyError(`${name} has ${property} as ${type}; the player reads float`);
     }

@@ -8,9 +8,10 @@
 import { COLOUR_TEXELS, ROW } from "./ply.js";
 import { FRAGMENT, NOTHING, PROJECT, PROJECTED, VERTEX } from "./shaders.js";
 
-const UNIFORMS =
-  "before after colours blend rotation translation eye lens skew size frameRow colourRow coefficients " +
-  "projected";
+const UNIFORMS = [
+  ..."before after colours blend rotation translation eye lens skew size".split(" "),
+  ..."frameRow colourRow coefficients projected".split(" "),
+];
 
 const CORNERS = [0, 1, 2, 2, 1, 3];
 
@@ -88,10 +89,11 @@ class Renderer {
     if (kept.length > 0) gl.transformFeedbackVaryings(program, kept, gl.INTERLEAVED_ATTRIBS);
     gl.linkProgram(program);
     if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
-      throw new RendererError(`The graphics driver refuses the player: ${gl.getProgramInfoLog(program)}`);
+      const said = gl.getProgramInfoLog(program);
+      throw new RendererError(`The graphics driver refuses the player: ${said}`);
     }
-    const at = Object.fromEntries(UNIFORMS.split(" ").map((name) => [name, gl.getUniformLocation(program, name)]));
-    return { program, at };
+    const places = UNIFORMS.map((name) => [name, gl.getUniformLocation(program, name)]);
+    return { program, at: Object.fromEntries(places) };
   }
 
   /** Draw a splat and copy the picture onto a 2D context of the same size. */
@@ -135,12 +137,14 @@ class Renderer {
     gl.uniform1i(at.frameRow, ROW);
     gl.uniform1i(at.colourRow, splat.colours.perRow);
     gl.uniform1i(at.coefficients, splat.colours.coefficients);
-    [splat.slots[0].texture, splat.slots[1].texture, splat.colourTexture].forEach((texture, unit) => {
+    const [before, after] = splat.slots.map((slot) => slot.texture);
+    const textures = { before, after, colours: splat.colourTexture };
+    Object.entries(textures).forEach(([name, texture], unit) => {
       gl.activeTexture(gl.TEXTURE0 + unit);
       gl.bindTexture(gl.TEXTURE_2D, texture);
+      gl.uniform1i(at[name], unit);
     });
     gl.activeTexture(gl.TEXTURE0);
-    ["before", "after", "colours"].forEach((name, unit) => gl.uniform1i(at[name], unit));
     gl.bindVertexArray(splat.points);
     gl.enable(gl.RASTERIZER_DISCARD);
     gl.bindTransformFeedback(gl.TRANSFORM_FEEDBACK, splat.feedback);
@@ -169,7 +173,7 @@ export class SplatOnCard {
     const most = gl.getParameter(gl.MAX_TEXTURE_SIZE);
     const colourRows = this.colours.texels.length / (4 * COLOUR_TEXELS);
     if (Math.max(this.rows, colourRows) > most && !gl.isContextLost()) {
-      throw new RendererError("There are more Gaussians than this graphics card's textures can hold.");
+      throw new RendererError("There are more Gaussians than the graphics card can hold.");
     }
     this.generation = this.renderer.generation;
     this.slots = [this.texture(), this.texture()].map((texture) => ({ texture, packed: null }));
@@ -259,7 +263,8 @@ export class SplatOnCard {
   dispose() {
     const { gl } = this.renderer;
     const frames = this.slots.map((slot) => slot.texture);
-    for (const texture of [...frames, this.colourTexture, this.projected]) gl.deleteTexture(texture);
+    const textures = [...frames, this.colourTexture, this.projected];
+    for (const texture of textures) gl.deleteTexture(texture);
     for (const buffer of [this.orders, this.results]) gl.deleteBuffer(buffer);
     gl.deleteVertexArray(this.points);
     gl.deleteTransformFeedback(this.feedback);

@@ -53,7 +53,9 @@ export class Sequence {
       const frame = named(() => readFrame(buffer, name));
       if (number === 0) this.begin(frame, named(() => readColours(buffer, name)));
       if (frame.count !== this.count) {
-        throw new SequenceError(`${name} has ${frame.count} Gaussians, but the first frame ${this.count}.`);
+        throw new SequenceError(
+          `${name} has ${frame.count} Gaussians, but the first frame ${this.count}.`,
+        );
       }
       this.frames.push(frame.packed);
       onFrame();
@@ -66,7 +68,8 @@ export class Sequence {
     const fitting = Math.floor(MOST_BYTES / first.packed.byteLength);
     const all = this.manifest.frames.length;
     if (fitting < 2) {
-      throw new SequenceError(`${this.count.toLocaleString("en")} Gaussians are too many for the player.`);
+      const many = this.count.toLocaleString("en");
+      throw new SequenceError(`${many} Gaussians are too many for the player.`);
     }
     this.kept = evenly(all, Math.min(all, fitting));
   }
@@ -88,7 +91,9 @@ export class Sequence {
       response = await this.fetchFile(name, signal);
     } catch (error) {
       if (signal.aborted) throw error;
-      throw new SequenceError(`${name} could not be fetched (${error.message}). Is ComfyUI still running?`);
+      throw new SequenceError(
+        `${name} could not be fetched (${error.message}). Is ComfyUI still running?`,
+      );
     }
     if (!response.ok) {
       throw new SequenceError(
@@ -136,8 +141,8 @@ function named(read) {
 }
 
 function evenly(all, wanted) {
-  if (wanted >= all) return Array.from({ length: all }, (_, number) => number);
-  return Array.from({ length: wanted }, (_, number) => Math.round((number * (all - 1)) / (wanted - 1)));
+  const step = (all - 1) / Math.max(wanted - 1, 1);
+  return Array.from({ length: wanted }, (_, number) => Math.round(number * step));
 }
 
 function checkedManifest(manifest) {
@@ -154,5 +159,6 @@ function checkedManifest(manifest) {
 function isCamera(camera) {
   const rows = camera?.c2w;
   const numbers = [camera?.fx, camera?.fy, camera?.cx, camera?.cy];
-  return Array.isArray(rows) && rows.length === 4 && [...rows.flat(), ...numbers].every(Number.isFinite);
+  if (!Array.isArray(rows) || rows.length !== 4) return false;
+  return [...rows.flat(), ...numbers].every(Number.isFinite);
 }

@@ -10,7 +10,7 @@ const SHARE_INSIDE = 0.95; // of the Gaussians, in a view that shows all
 
 const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
 const plus = (a, b, factor = 1) => a.map((value, axis) => value + factor * b[axis]);
-const cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
+const cross = ([a, b, c], [d, e, f]) => [b * f - c * e, c * d - a * f, a * e - b * d];
 const scaled = (a, factor) => a.map((value) => value * factor);
 const unit = (a) => scaled(a, 1 / (Math.hypot(...a) || 1));
 
