@@ -303,6 +303,7 @@ def test_saving_plays_the_sequence_and_the_graphics_card_may_go(opened, console)
           const [lost, back] = [event("webglcontextlost"), event("webglcontextrestored")];
           losing.loseContext();
           await lost;
+          await new Promise((done) => setTimeout(done)); // it may not come back within the event
           losing.restoreContext();
           await back;
         }}"""
