@@ -1,11 +1,12 @@
-"""Names of files that nodes write into ComfyUI's output folder."""
+"""Files that nodes write into ComfyUI's folders: their names, and what the page is told of them."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 from ..genxd_core.errors import InvalidInputError
 
-__all__ = ["inside", "numbered"]
+__all__ = ["inside", "numbered", "shown_sequence"]
 
 
 def inside(root: Path, prefix: str) -> Path:
@@ -40,3 +41,15 @@ def numbered(prefix: Path, suffix: str, taken_by: Sequence[str]) -> Path:
     while any(f"{prefix.name}_{number:05d}{end}" in taken for end in taken_by):
         number += 1
     return prefix.with_name(f"{prefix.name}_{number:05d}{suffix}")
+
+
+def shown_sequence(folder: Path, root: Path, kind: Literal["output", "temp"]) -> dict[str, Any]:
+    """What a node tells the page of a sequence, for the player in ``web/``.
+
+    Args:
+        folder: of `genxd_core.lifting.files_4d.export_sequence`.
+        root: ComfyUI's folder that it is in.
+        kind: ComfyUI's word for that folder.
+    """
+    # No "filename": the page would take the entry for a picture or a 3D file of its own kinds.
+    return {"genxd_splat4d": [{"folder": folder.relative_to(root).as_posix(), "type": kind}]}

@@ -1,5 +1,6 @@
-"""Moving splats: one moment of them, all of them as a batch, and their files."""
+"""Moving splats: one moment of them, all of them as a batch, a player, and their files."""
 
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -7,20 +8,21 @@ import comfy.model_management
 import comfy.utils
 import folder_paths
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..genxd_core.cameras.cameras import Cameras
 from ..genxd_core.errors import InvalidInputError
 from ..genxd_core.lifting.files_4d import export_sequence, load_gaussians_4d, save_gaussians_4d
 from ..genxd_core.lifting.gaussians_4d import Gaussians4D
 from ._checks import checked
-from ._outputs import inside, numbered
+from ._outputs import inside, numbered, shown_sequence
 from ._splats import gaussians_to_splat
 from ._types import CamerasSocket, Splat4DSocket
 
 __all__ = [
     "NODES",
     "GenXDLoad4D",
+    "GenXDPreview4D",
     "GenXDSave4D",
     "GenXDSplat4DToBatch",
     "GenXDSplatAtTime",
@@ -118,7 +120,8 @@ class GenXDSave4D(io.ComfyNode):
             display_name="GenXD Save 4D",
             category="GenXD/lifting",
             description="Writes a moving splat into ComfyUI's output folder: a file that GenXD "
-            "Load 4D reads, and if wanted a folder of one .ply a frame for other programs.",
+            "Load 4D reads, and if wanted a folder of one .ply a frame, which it plays and other "
+            "programs read.",
             search_aliases=["export 4dgs", "ply sequence", "save splat"],
             is_output_node=True,
             inputs=[
@@ -194,6 +197,7 @@ class GenXDSave4D(io.ComfyNode):
             target = numbered(prefix, ".safetensors", (".safetensors", ""))
             save_gaussians_4d(splat4d, target)
             lines = [target.relative_to(root).as_posix()]
+            shown: dict[str, Any] = {}
             if num_frames:
                 folder = export_sequence(
                     splat4d,
@@ -204,13 +208,80 @@ class GenXDSave4D(io.ComfyNode):
                     progress=_progress(num_frames),
                 )
                 lines.append(folder.relative_to(root).as_posix() + "/")
+                shown = shown_sequence(folder, root, "output")
         except OSError as error:
             raise InvalidInputError(
                 f'filename_prefix is "{filename_prefix}", and nothing can be written there '
                 f"({error}); choose another name."
             ) from error
         told = "\n".join(f"saved output/{line}" for line in lines)
-        return io.NodeOutput(lines[0], ui=ui.PreviewText(told))
+        return io.NodeOutput(lines[0], ui={"text": (told,)} | shown)
+
+
+class GenXDPreview4D(io.ComfyNode):
+    """A moving splat in a player inside the node."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return io.Schema(
+            node_id="GenXD_Preview4D",
+            display_name="GenXD Preview 4D",
+            category="GenXD/lifting",
+            description="Plays a moving splat inside the node: scrub through time, and look at it "
+            "from every side.",
+            search_aliases=["play 4d", "4dgs viewer", "splat player", "show moving splat"],
+            is_output_node=True,
+            inputs=[
+                Splat4DSocket.Input("splat4d", tooltip="Of GenXD Lift To 4DGS or GenXD Load 4D."),
+                io.Int.Input(
+                    "num_frames",
+                    default=24,
+                    min=2,
+                    max=1024,
+                    tooltip="Moments from the first to the last time; 24 is typical. The player "
+                    "goes smoothly from one to the next.",
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=12.0,
+                    min=1.0,
+                    max=240.0,
+                    step=1.0,
+                    tooltip="Moments a second at usual speed; 12 is typical.",
+                ),
+                CamerasSocket.Input(
+                    "cameras",
+                    optional=True,
+                    tooltip="Optional: cameras in the splat's world; the player begins at the "
+                    "first. Without them it looks along +Z, with -Y up.",
+                ),
+            ],
+            outputs=[],
+        )
+
+    @classmethod
+    @checked
+    def execute(
+        cls, splat4d: Gaussians4D, num_frames: int, fps: float, cameras: Cameras | None = None
+    ) -> io.NodeOutput:
+        """Write a sequence for the page to fetch."""
+        root = Path(folder_paths.get_temp_directory()).resolve()
+        try:
+            folder = export_sequence(
+                splat4d,
+                root / f"genxd_splat4d_{uuid.uuid4().hex[:12]}",
+                num_frames=num_frames,
+                fps=fps,
+                cameras=cameras,
+                progress=_progress(num_frames),
+            )
+        except OSError as error:
+            raise InvalidInputError(
+                f"splat4d cannot be shown: ComfyUI's temp folder {root} cannot be written "
+                f"({error}); make room there, or take fewer num_frames than {num_frames}."
+            ) from error
+        return io.NodeOutput(ui=shown_sequence(folder, root, "temp"))
 
 
 def _progress(num_frames: int) -> Any:
@@ -283,4 +354,4 @@ class GenXDLoad4D(io.ComfyNode):
         return io.NodeOutput(load_gaussians_4d(path))
 
 
-NODES = [GenXDSplatAtTime, GenXDSplat4DToBatch, GenXDSave4D, GenXDLoad4D]
+NODES = [GenXDSplatAtTime, GenXDSplat4DToBatch, GenXDSave4D, GenXDLoad4D, GenXDPreview4D]

@@ -247,3 +247,30 @@ def test_conventions_name_functions_that_exist():
     source = "\n".join(path.read_text(encoding="utf-8") for path in modules("genxd_core"))
     assert len(called) > 5
     assert [name for name in sorted(called) if f"def {name}(" not in source] == []
+
+
+SCRIPTS = sorted((ROOT / "web").rglob("*.js"))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_script_of_the_page_is_short_and_says_what_it_holds(path):
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("// ")
+    assert text.count("\n") <= 500
+    assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_script_of_the_page_loads_nothing_but_the_pack_and_comfyui(path):
+    """No host on the network, no code made of text, imports of files that are there."""
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"\b(https?|wss?):|\beval\b|new Function|document\.write|innerHTML", text)
+    for name in re.findall(r'^import [^"]*"([^"]+)"', text, re.M):
+        comfy = name in ("../../scripts/api.js", "../../scripts/app.js")
+        assert comfy or (name.startswith("./") and (path.parent / name).is_file()), name
+    # ComfyUI loads every script by itself: only one of them may do something then.
+    assert ("registerExtension" in text) == (path.name == "genxd.js")
+
+
+def test_there_is_a_script_of_the_page():
+    assert "web/genxd.js" in [path.relative_to(ROOT).as_posix() for path in SCRIPTS]

@@ -56,7 +56,8 @@ def image_to_4d_object() -> Workflow:
         flow,
         "# One picture to 4D Gaussians",
         "*3D pass*: 40 views of the first moment. *4D pass*: 12 frames in which the scene moves. "
-        "*GenXD Lift To 4DGS* fits Gaussians to the first, then how they move to the second.",
+        "*GenXD Lift To 4DGS* fits Gaussians to the first, then how they move to the second. "
+        "*GenXD Preview 4D* plays the scene: drag to turn it, the slider is time.",
         "*Moments*, two lines each: the camera stands still, time stands still, both move. "
         "`up` is *keep*, so that other paths made here are in the splat's world.",
         height=410,
@@ -100,10 +101,12 @@ def image_to_4d_object() -> Workflow:
             "seed": 1,
         },
         width=340,
-        room=222,
+        room=266,
     )
     saved = {"splat4d": lifted["splat4d"], "filename_prefix": "genxd/scene_4d"}
-    flow.add(lift, "GenXD_Save4D", saved, room=40)
+    flow.add(lift, "GenXD_Save4D", saved, collapsed=True)
+    played = {"splat4d": lifted["splat4d"], "cameras": lifted["cameras"]}
+    flow.add(lift, "GenXD_Preview4D", played, width=340, room=324)
     looking = flow.group("6  Cameras to look with", 4, colour="yellow")
     views: dict[str, Any] = {"num_views": _SHOWN_VIEWS}
     standing = _path(flow, looking, shape, "Camera that stands", path="static", **views)
@@ -115,8 +118,8 @@ def image_to_4d_object() -> Workflow:
         "Camera alone": (frozen, moving),
         "Both": (lifted["splat4d"], moving),
     }
-    rows = [_along(flow, lift, *what, _DRAWN, title) for title, what in shown.items()]
     results = flow.group("7  Results", 4, colour="purple")
+    rows = [_along(flow, results, *what, _DRAWN, title, column=1) for title, what in shown.items()]
     _save_rows(flow, results, rows)
     return flow
 
@@ -223,10 +226,17 @@ def _film_path(flow: Workflow, group: Group, title: str, **path: Any) -> Link:
 
 
 def _along(
-    flow: Workflow, group: Group, splat: Link, cameras: Link, width: int, title: str
+    flow: Workflow,
+    group: Group,
+    splat: Link,
+    cameras: Link,
+    width: int,
+    title: str,
+    *,
+    column: int = 0,
 ) -> Link:
     given = {"splat": splat, "cameras": cameras, "width": width}
-    options: dict[str, Any] = {"title": title, "collapsed": True}
+    options: dict[str, Any] = {"title": title, "collapsed": True, "column": column}
     return flow.add(group, "GenXD_RenderSplat", given, **options)["images"]
 
 

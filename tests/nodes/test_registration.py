@@ -147,6 +147,7 @@ NODES: dict[str, tuple[str, list[str], list[str]]] = {
         ["STRING"],
     ),
     "GenXD_Load4D": ("lifting", ["file"], ["GENXD_SPLAT4D"]),
+    "GenXD_Preview4D": ("lifting", ["splat4d", "num_frames", "fps", "cameras"], []),
     "GenXD_LoadPerceptualModel": ("lifting", ["perceptual_model"], ["GENXD_PERCEPTUAL"]),
 }
 GROUPS = {"load", "cameras", "conditioning", "sampling", "lifting", "curation", "evaluation"}
