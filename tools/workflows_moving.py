@@ -143,7 +143,7 @@ def _save_rows(flow: Workflow, group: Group, rows: list[Link]) -> None:
 _FILM_ELEVATION, _FILM_RADIUS = 40.0, 2.2
 _SIDES: dict[str, Any] = {"path.azimuth_from": -36.0, "path.azimuth_to": 54.0, "num_views": 5}
 _FILM_MOTION = 1.5
-_ITERATIONS, _MORE_ITERATIONS = 600, 250
+_ITERATIONS, _MORE_ITERATIONS = 500, 200
 
 
 def video_to_4d() -> Workflow:

@@ -44,7 +44,7 @@ _LEAST_AT_ONE_TIME = 4  # views, to fit a static scene to them
 _NEAR = 1.5  # distances of what the cameras look at
 _ENOUGH = 50  # Gaussians to put a box around
 # Of the field's rates where it has learnt already: Adam's first steps have their full size however
-# small the gradients are, and would cost more than a dB.
+# small the gradients are. A fit that goes on for 12 steps loses 1.5 dB with all of it, 0.1 dB so.
 _GOING_ON = 0.3
 _FEW_TIMES = 6  # up to so many each has its own cells
 
@@ -238,15 +238,15 @@ def around_what_is_looked_at(means: Float[Tensor, "n 3"], cameras: Cameras) -> F
 
 
 def _resumed_field(resume: Gaussians4D, *static: Tensor | Cameras | None) -> HexPlaneField:
+    if any(given is not None for given in static):
+        raise InvalidInputError(
+            "static_images came with resume, but a fit that goes on has no static stage; leave "
+            "one of them out."
+        )
     field = copy.deepcopy(resume.motion)
     if not isinstance(field, HexPlaneField):
         raise InvalidInputError(
             f"resume has the motion {resume.motion.kind!r}; fit_gaussians_4d goes on with "
             f"{HexPlaneField.kind!r} alone."
-        )
-    if any(given is not None for given in static):
-        raise InvalidInputError(
-            "static_images came with resume, but a fit that goes on has no static stage; leave "
-            "one of them out."
         )
     return field.requires_grad_()

@@ -31,8 +31,9 @@ def frames_per_clip(cameras: Cameras) -> int:
     """
     if cameras.times is None:
         return len(cameras)
-    back = (cameras.times.diff() < 0).nonzero()[:, 0] + 1
-    starts: list[int] = [0, *back.tolist(), len(cameras)]
+    times: list[float] = cameras.times.tolist()
+    back = [place for place in range(1, len(times)) if times[place] < times[place - 1]]
+    starts = [0, *back, len(times)]
     lengths = [end - start for start, end in itertools.pairwise(starts)]
     if len(set(lengths)) > 1:
         raise InvalidInputError(

@@ -137,6 +137,33 @@ def test_result_is_the_librarys(host, refine_graph, path, own):
     assert_same_up_to_std(latents * SCALE, expected.latents, 1e-4)
 
 
+def test_several_clips_are_refined_one_by_one_and_led_by_one_film(host, refine_graph, path, mini):
+    """Each as it would be by itself, of the first one's noise; the film's frames are in all."""
+    gx = host.module("genxd_core")
+    film, one, other = frames(4, 1), frames(4, 2), frames(4, 3)
+    clips = [
+        gx.Cameras(path.c2w[at], path.Ks_norm[at], [0, 0.3, 0.6, 1])
+        for at in ([0, 1, 2, 0], [0, 5, 6, 0])
+    ]
+    both = gx.Cameras(
+        torch.cat([clip.c2w for clip in clips]),
+        torch.cat([clip.Ks_norm for clip in clips]),
+        torch.cat([clip.times for clip in clips]),
+    )
+    led = {"conditions": "0, -1", "condition_images": film, "conditions_per_window": 1}
+    images, latents, _ = outcome(
+        host, refine_graph(video=torch.cat([one, other]), cameras=both, **led)
+    )
+    _, first, _ = outcome(host, refine_graph(video=one, cameras=clips[0], **led))
+    assert_same_up_to_std(latents[:4], first, 1e-6)
+    shown = encoded(host, mini[1], film)
+    for clip in (latents[:4], latents[4:]):
+        assert torch.equal(clip[[0, 3]], shown[[0, 3]])
+    rough = encoded(host, mini[1], other)
+    assert (latents[5:7] - rough[1:3]).abs().amax((1, 2, 3)).min() > 1e-3
+    assert images.shape == (8, SIZE, SIZE, 3)
+
+
 def test_views_are_the_librarys(host, views_graph, path, own):
     import genxd_core as gx
 
@@ -318,6 +345,7 @@ def refusal(host: Any, graph: dict[str, Any]) -> str:
             {"conditions": "0", "condition_images": torch.rand(1, 64, 64, 3)},
             "condition_images are 64x64, but video is 32x32",
         ),
+        ({"condition_images": frames(V)}, "condition_images is connected, but conditions is empty"),
         ({"latent": {"samples": torch.zeros(V, 4, 8, 8)}}, "latent has shape (9, 4, 8, 8)"),
         ({"latent": {"samples": torch.full((V, 4, 4, 4), torch.nan)}}, "latent holds values"),
     ],
