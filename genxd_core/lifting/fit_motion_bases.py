@@ -21,7 +21,7 @@ from .fit_loop import FitLoop, FitStep
 from .fit_loss import FitLoss
 from .gaussians import Gaussians
 from .motion_bases import MotionBases
-from .moving_start import INSIDE, moving_start
+from .moving_start import INSIDE, MaskPath, moving_start
 from .perceptual import PerceptualModel
 from .point_cloud import PointCloud
 from .rasterize import Rendering
@@ -113,7 +113,11 @@ def fit_motion_bases(
         resting = None if static is None else static.gaussians
         start, path = moving_start(inputs, resting, settings.moving.num_gaussians, generator)
         bases = MotionBases.around(
-            start.means.to(where), times=times, num_bases=settings.num_bases, path=path, seed=seed
+            start.means.to(where),
+            times=times,
+            num_bases=settings.num_bases,
+            path=None if path is None else path.offsets,
+            seed=seed,
         )
         gaussians, moves = _together(start, resting, settings.moving.sh_degree)
         groups = bases.groups(bases=settings.lr_bases, weights=settings.lr_weights)
@@ -123,7 +127,7 @@ def fit_motion_bases(
             bases,
             settings.moving,
             LearningRates(groups, settings.lr_end),
-            lambda: settings.acceleration * bases.acceleration(),
+            _penalty(bases, settings, path, where),
             where,
             features=None if plain_background else moves.to(where),
         )
@@ -131,6 +135,21 @@ def fit_motion_bases(
         result = finish(fit, static, start.kind, drawn_by, progress, on_step)
         result.metrics["num_moving"] = len(start)
         return result
+
+
+def _penalty(
+    bases: MotionBases, settings: FitRecipeBases, path: MaskPath | None, device: torch.device
+) -> Callable[[], Tensor]:
+    """Of jerky motion, and of leaving a guessed depth where nothing else tells of it."""
+    if path is None or not path.guessed:
+        return lambda: settings.acceleration * bases.acceleration()
+    line = [part.to(device) for part in (path.offsets, path.rays, path.distances)]
+
+    def penalty() -> Tensor:
+        away = settings.guessed_depth * bases.off_path(*line)
+        return settings.acceleration * bases.acceleration() + away
+
+    return penalty
 
 
 def _together(

@@ -144,6 +144,24 @@ class MotionBases(Motion):
         both: Tensor = turns + 2 * self.shifts.diff(n=2, dim=1).norm(dim=-1).mean()
         return both
 
+    def off_path(
+        self,
+        offsets: Float[Tensor, "t 3"],
+        rays: Float[Tensor, "t 3"],
+        distances: Float[Tensor, " t"],
+    ) -> Float[Tensor, ""]:
+        """Mean square of how far all together have left a path along its rays, per distance.
+
+        Args:
+            offsets: of the path from where it starts, at every frame.
+            rays: unit directions.
+            distances: what counts as 1.
+        """
+        share = self.weights.softmax(-1).mean(0)[:, None, None]
+        moved = self.extent * (share * self.shifts).sum(0)
+        along: Tensor = ((moved - offsets) * rays).sum(-1) / distances
+        return along.square().mean()
+
     def groups(self, *, bases: float, weights: float) -> list[dict[str, Any]]:
         """Parameter groups for an optimiser, with their learning rates."""
         return [

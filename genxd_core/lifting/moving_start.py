@@ -3,6 +3,8 @@
 Dimension letters: t times, n Gaussians.
 """
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -13,7 +15,7 @@ from .fit_inputs import FitInputs
 from .gaussians import Gaussians
 from .start import Start, from_depths, from_masks, unproject
 
-__all__ = ["INSIDE", "moving_start"]
+__all__ = ["INSIDE", "MaskPath", "moving_start"]
 
 INSIDE = 0.5
 """What a mask has where something moves."""
@@ -26,9 +28,26 @@ _MARGIN = 0.25  # around a mask, as a share of its size
 _SMOOTHED = 2  # times before and after, for depths that are guessed
 
 
+@dataclass(frozen=True)
+class MaskPath:
+    """Where the middle of what moves goes.
+
+    Attributes:
+        offsets: from where it starts, at each time, in scene units.
+        rays: unit directions from the camera of each time.
+        distances: along them, in scene units.
+        guessed: whether no depth told them, but what stands around.
+    """
+
+    offsets: Float[Tensor, "t 3"]
+    rays: Float[Tensor, "t 3"]
+    distances: Float[Tensor, " t"]
+    guessed: bool
+
+
 def moving_start(
     inputs: FitInputs, resting: Gaussians | None, count: int, generator: torch.Generator
-) -> tuple[Start, Float[Tensor, "t 3"] | None]:
+) -> tuple[Start, MaskPath | None]:
     """Gaussians of what moves, at the time when most of it is seen, and their path over the times.
 
     They are in the common volume of the masks where at least four views are of that time, else at
@@ -42,8 +61,8 @@ def moving_start(
         generator: on the CPU.
 
     Returns:
-        The Gaussians, and how far they are from there at each different time of the training
-        views; ``None`` where views from around tell it all.
+        The Gaussians, and their path over the different times of the training views; ``None``
+        where views from around tell it all.
 
     Raises:
         InvalidInputError: nothing tells how far away they are.
@@ -71,13 +90,14 @@ def moving_start(
     for moment in there.nonzero()[:, 0].tolist():
         depth = own[moment] if known else _depth_around(inputs, int(largest[moment]), resting)
         depths[moment] = float("nan") if depth is None else depth
-    path = _path(inputs, largest, depths if known else _smoothed(depths), reference)
+    told = depths if known else _smoothed(depths)
+    path = _path(inputs, largest, told, reference, guessed=not known)
     images, cameras, seen = _still(inputs, at)
     if known and inputs.depths is not None:
         return from_depths(images, cameras, inputs.depths[at], seen, count, generator), path
     view = largest[reference : reference + 1]
     images, cameras, seen = _still(inputs, view)
-    flat = torch.full_like(seen, float(_smoothed(depths)[reference]))
+    flat = torch.full_like(seen, float(told[reference]))
     return from_depths(images, cameras, flat, seen, count, generator), path
 
 
@@ -146,8 +166,8 @@ def _smoothed(depths: Float[Tensor, " t"]) -> Float[Tensor, " t"]:
 
 
 def _path(
-    inputs: FitInputs, views: Tensor, depths: Float[Tensor, " t"], reference: int
-) -> Float[Tensor, "t 3"]:
+    inputs: FitInputs, views: Tensor, depths: Float[Tensor, " t"], reference: int, *, guessed: bool
+) -> MaskPath:
     """Where the middles of the masks are, from where it is at one time; straight on in gaps."""
     assert inputs.masks is not None
     places: list[Tensor] = []
@@ -166,7 +186,10 @@ def _path(
     for moment in range(len(found)):
         if moment not in known:
             found[moment] = _between(found, known, moment)
-    return found - found[reference]
+    away = found - inputs.cameras.centres[views]
+    distances = away.norm(dim=-1).clamp_min(_LEAST_DEPTH)
+    offsets = found - found[reference]
+    return MaskPath(offsets, away / distances[:, None], distances, guessed)
 
 
 def _between(found: Tensor, known: list[int], moment: int) -> Tensor:

@@ -178,6 +178,8 @@ class FitRecipeBases:
         acceleration: weight of the bases' second differences over the frames.
         mask: weight of the difference of what moves, as drawn, and the masks.
         depth: weight of the difference of inverse depths.
+        guessed_depth: weight of the squared relative distance, along the line of sight, of what
+            moves from where the fit guessed it to be, where no depth is given.
     """
 
     static: FitRecipe
@@ -189,6 +191,7 @@ class FitRecipeBases:
     acceleration: float = 0.01
     mask: float = 0.5
     depth: float = 0.5
+    guessed_depth: float = 1.0
 
 
 RECIPES_BASES: Mapping[str, FitRecipeBases] = MappingProxyType(

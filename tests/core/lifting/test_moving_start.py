@@ -54,7 +54,8 @@ def test_with_depth_the_path_is_the_true_one():
     start, path = moving_start(inputs, None, 50, seeded(0))
     assert path is not None
     assert start.kind == "depth"
-    torch.testing.assert_close(path, middles - middles[2], rtol=0, atol=0.06)
+    assert not path.guessed
+    torch.testing.assert_close(path.offsets, middles - middles[2], rtol=0, atol=0.06)
     torch.testing.assert_close(start.means.mean(0), middles[2], rtol=0, atol=0.08)
 
 
@@ -62,7 +63,8 @@ def test_without_depth_it_follows_what_stands_around():
     inputs, middles = film()
     start, path = moving_start(inputs, floor(), 50, seeded(0))
     assert path is not None
-    error = (path - (middles - middles[2])).norm(dim=-1)
+    assert path.guessed
+    error = (path.offsets - (middles - middles[2])).norm(dim=-1)
     assert float(error.max()) < 0.15
     assert float((start.means.mean(0) - middles[2]).norm()) < 0.4
 
@@ -71,7 +73,8 @@ def test_where_it_is_out_of_sight_it_goes_straight_on():
     inputs, _ = film(empty=4, depths=True)
     _, path = moving_start(inputs, None, 50, seeded(0))
     assert path is not None
-    torch.testing.assert_close(path[4], (path[3] + path[5]) / 2)
+    assert path is not None
+    torch.testing.assert_close(path.offsets[4], (path.offsets[3] + path.offsets[5]) / 2)
 
 
 def test_with_nothing_around_and_no_depth_it_is_refused():
