@@ -1,8 +1,8 @@
 """Camera paths that leave a film's camera for other views and come back to it (App. C).
 
 What a refinement needs: true frames that lead it, at cameras which the film has, and between them
-what only the fitted scene shows. A network that learnt smooth paths refines a swing better than a
-still view, of which it has no true frame.
+what only the fitted scene shows. A still view elsewhere has no true frame to lead it; see
+`genxd_core.refinement.video_to_4d` for what that makes of it.
 """
 
 import itertools
