@@ -29,7 +29,7 @@ def scene_4d_motion_bases() -> Workflow:
         "24 frames from a hand-held camera, COLMAP's cameras and points of what is at rest, and "
         "rough masks of the dog. *GenXD Lift To Motion Bases* fits the ground first, then the dog "
         "by a few rigid motions. Nothing is generated.",
-        "*Moments*, two lines each: as filmed; the camera stands still; time stands still.",
+        "*Moments*, three lines each: as filmed; the camera stands still; time stands still.",
         "For a film of your own: frames in `input/my_film/images`, masks of the same names (white "
         "= moves) in `input/my_film/masks`, COLMAP's model in `input/my_film/sparse/0`. One camera "
         "sees one side only: depth (any depth node, in the cameras' scale) helps most.",
@@ -77,7 +77,7 @@ def _moments(flow: Workflow, group: Group, lifted: Node) -> None:
     beside: Link | None = None
     for title, (splat, cameras) in shown.items():
         frames = _drawn(flow, group, splat, cameras, title)
-        cells: dict[str, Any] = {"columns": _FRAMES // 2, "cell": _CELL[0], "height": _CELL[1]}
+        cells: dict[str, Any] = {"columns": _FRAMES // 3, "cell": _CELL[0], "height": _CELL[1]}
         grid = add_grid(flow, group, frames, collapsed=True, **cells)
         sheet = grid if sheet is None else _stitched(flow, group, sheet, grid, "down")
         beside = frames if beside is None else _stitched(flow, group, beside, frames, "right")
