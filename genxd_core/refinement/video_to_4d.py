@@ -4,9 +4,9 @@ Videos of many views, a fit to them, and then in each round: the fitted scene dr
 noised and denoised in 4D mode, and fitted on.
 
 The paper does not say which frames lead a refinement. Here they are the video's own, at paths that
-leave its camera and come back to it (`swing_paths`). On one held-out film of genxd-nano, still views
-that are led by drawn frames came out 0.2 to 0.4 dB farther from the truth than they were drawn, one
-path away from the film's camera 1.5 dB, swings 1.2 to 1.8 dB nearer.
+leave its camera and come back to it (`swing_paths`). On one held-out film of genxd-nano, still
+views that are led by drawn frames came out 0.2 to 0.4 dB farther from the truth than they were
+drawn, one path away from the film's camera 1.5 dB, swings 1.2 to 1.8 dB nearer.
 
 Each round is fitted to the video and the refined frames alone: with the videos of many views beside
 them, less is gained. Over six other films the refined frames are by themselves no nearer to the
