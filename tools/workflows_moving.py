@@ -165,9 +165,8 @@ def video_to_4d() -> Workflow:
         "*keep*, so that all paths are in the splat's world.",
         height=470,
     )
-    given = flow.group("1  Model and film", 0, colour="green")
-    model = flow.add(given, "GenXD_LoadModel", {"model": NANO}, title="Model")
-    loaded = flow.add(given, "LoadVideo", {"file": "genxd_bounce.mp4"}, title="Film", room=150)
+    given = flow.group("1  Film", 0, colour="green")
+    loaded = flow.add(given, "LoadVideo", {"file": "genxd_bounce.mp4"}, title="Film", room=252)
     parts = flow.add(
         given,
         "GetVideoComponents",
@@ -182,9 +181,10 @@ def video_to_4d() -> Workflow:
     sides = _film_path(flow, cameras, "The views", path="orbit", **_SIDES)
     out_and_back = {"input_cameras": filmed, "view_cameras": sides, "num_frames": VIEWS}
     swings = flow.add(cameras, "GenXD_SwingPaths", out_and_back)
+    sampling = flow.group("3  Model and videos from all sides", 2)
+    model = flow.add(sampling, "GenXD_LoadModel", {"model": NANO}, title="Model")
     nets = {"model": model["MODEL"], "vae": model["VAE"], "seed": 1, "steps": STEPS}
     nets |= {"cfg": CFG, "motion_strength": _FILM_MOTION}
-    sampling = flow.group("3  Videos from all sides", 2)
     ends = {"video": film, "input_cameras": filmed, "view_cameras": sides}
     videos = flow.add(sampling, "GenXD_SampleMultiviewVideos", nets | ends)
     fitting: dict[str, Any] = {"up": "keep", "seed": 1}
