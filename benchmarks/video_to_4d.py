@@ -90,7 +90,22 @@ def on_film(
     )
     seconds = time.perf_counter() - began
     row: dict[str, Any] = {}
-    scenes = {"before": found.first.gaussians, "after": found.gaussians}
+    (last,) = found.rounds
+    assert last.fit is not None
+    iterations = int(last.fit.metrics["iterations"])
+    longer = gx.fit_gaussians_4d(
+        found.videos.frames.flatten(0, 1),
+        found.videos.cameras,
+        recipe=gx.adjusted_recipe_4d(options["recipe"], iterations=iterations),
+        resume=found.first.gaussians,
+        seed=seed,
+        device=options["device"],
+    )
+    scenes = {
+        "before": found.first.gaussians,
+        "longer": longer.gaussians,
+        "after": found.gaussians,
+    }
     for when, scene in scenes.items():
         for name, cameras in at.items():
             drawn = _drawn(scene, cameras, num_frames, size)
@@ -101,7 +116,6 @@ def on_film(
     row["generated_psnr"] = float(
         psnr(found.videos.frames.flatten(0, 1), truth["views"].flatten(0, 1)).mean()
     )
-    (last,) = found.rounds
     drawn_psnr, refined_psnr = _path_quality(last, seed)
     row |= {"paths_psnr_drawn": drawn_psnr, "paths_psnr_refined": refined_psnr}
     row |= {key: value for key, value in found.metrics.items() if key.endswith("_seconds")}
