@@ -99,7 +99,7 @@ def on_film(
         recipe=gx.adjusted_recipe_4d(options["recipe"], iterations=iterations),
         resume=found.first.gaussians,
         seed=seed,
-        device=options["device"],
+        device=options.get("device"),
     )
     scenes = {
         "before": found.first.gaussians,

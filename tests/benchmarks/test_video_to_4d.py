@@ -40,7 +40,7 @@ def test_a_row_has_both_fits_and_every_stage(tmp_path):
         recipe=gx.adjusted_recipe_4d("test", iterations=3, num_gaussians=60),
     )
     for name in ("views", "between"):
-        for when in ("before", "after"):
+        for when in ("before", "longer", "after"):
             assert 3 < row[f"{name}_psnr_{when}"] < 40
             assert 0 < row[f"{name}_flicker_{when}"] < 1
     stages = [value for key, value in row.items() if key.endswith("_seconds")]
