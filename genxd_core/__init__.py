@@ -71,6 +71,7 @@ _PUBLIC = {
     "lifting.rasterize": ["Rendering", "rasterize"],
     "lifting.render_views": ["depth_picture", "draw_views", "picture_size", "render_views"],
     "lifting.spin": ["spin_around", "spin_cameras"],
+    "lifting.tracks": ["Tracks", "load_tracks"],
     "lifting.two_stages": ["FitResult4D"],
     "lifting.upright": ["turn_scene", "turn_upright", "upright_rotation"],
     "lifting.triangulate": ["triangulate_points"],

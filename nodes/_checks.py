@@ -123,6 +123,7 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     io.Image.io_type: (Tensor, "pictures"),
     io.Mask.io_type: (Tensor, "a mask"),
     io.Latent.io_type: (dict, "a latent"),
+    io.Tracks.io_type: (dict, "tracks with track_path and track_visibility"),
     io.Conditioning.io_type: (list, "a conditioning"),
     io.Splat.io_type: (Types.SPLAT, "a splat"),
     io.Color.io_type: (str, "a colour such as #ffffff"),

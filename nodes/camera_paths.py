@@ -349,7 +349,8 @@ _EDITS: dict[str, list[Any]] = {
         io.Int.Input(
             "num_views",
             **_VIEWS,
-            tooltip="How often it is there, while time goes from 0 to 1; 12 is typical.",
+            tooltip="Cameras on the new path, all in one place, while time goes from 0 to 1; 12 "
+            "is typical.",
         ),
     ],
     "join": [

@@ -20,6 +20,7 @@ from ..genxd_core.lifting.gaussians_4d import Gaussians4D
 from ..genxd_core.lifting.hexplane import HexPlaneField
 from ..genxd_core.lifting.point_cloud import PointCloud
 from ..genxd_core.lifting.recipes_4d import RECIPES_4D, RECIPES_BASES, adjusted_recipe_4d
+from ..genxd_core.lifting.tracks import Tracks
 from ..genxd_core.lifting.two_stages import FitResult4D
 from ..genxd_core.lifting.upright import turn_cameras, upright_rotation
 from ._checks import check_images, checked, parse_colour, why_not_a_colour
@@ -333,6 +334,12 @@ class GenXDLiftToMotionBases(io.ComfyNode):
                     tooltip="Optional: points of what is at rest to start from, typically from "
                     "GenXD Load Capture.",
                 ),
+                io.Tracks.Input(
+                    "tracks",
+                    optional=True,
+                    tooltip="Optional: points of what moves, followed through the images by a "
+                    "point tracker, in their pixels; typically some hundred.",
+                ),
             ],
             outputs=_outputs(),
         )
@@ -358,12 +365,14 @@ class GenXDLiftToMotionBases(io.ComfyNode):
         when_interrupted: str,
         depth: torch.Tensor | None = None,
         points: PointCloud | None = None,
+        tracks: dict[str, torch.Tensor] | None = None,
     ) -> io.NodeOutput:
         """Check, fit, turn upright, compare."""
         check_images(images)
         views = image_to_views(images)
         colour = parse_colour(background, "background")
         timed = _timed(cameras)
+        followed = None if tracks is None else _tracks(tracks, views)
         masks = object_masks(views, mask, False, colour)
         assert masks is not None
         check_depth(depth, views)
@@ -380,6 +389,7 @@ class GenXDLiftToMotionBases(io.ComfyNode):
             timed,
             masks,
             depths=depth,
+            tracks=followed,
             plain_background=nothing_at_rest,
             recipe=settings,
             background=colour,
@@ -391,6 +401,17 @@ class GenXDLiftToMotionBases(io.ComfyNode):
             on_step=watch.on_step,
         )
         return _output(result, views, timed, upright, held_out, colour, recipe)
+
+
+def _tracks(tracks: dict[str, torch.Tensor], views: torch.Tensor) -> Tracks:
+    height, width = views.shape[2:]
+    path, visible = tracks.get("track_path"), tracks.get("track_visibility")
+    if path is None or visible is None:
+        raise InvalidInputError(
+            "tracks holds no track_path or no track_visibility; connect the tracks of a point "
+            "tracker."
+        )
+    return Tracks.from_pixels(path, visible, width=width, height=height)
 
 
 def _outputs() -> list[Any]:

@@ -250,7 +250,7 @@ class _StillModel:
             free.colours(degree),
         )
 
-    def features(self) -> None:
+    def features(self, view: int) -> None:
         return None
 
     def penalty(self) -> None:

@@ -66,8 +66,8 @@ class FitModel(Protocol):
     def values(self, view: int, iteration: int) -> DrawnValues:
         """The Gaussians as this view sees them, with gradients."""
 
-    def features(self) -> Float[Tensor, "n d"] | None:
-        """What else is drawn for the loss, a row for each Gaussian."""
+    def features(self, view: int) -> Float[Tensor, "n d"] | None:
+        """What else is drawn in this view for the loss, a row for each Gaussian."""
 
     def penalty(self) -> Float[Tensor, ""] | None:
         """What is added to the loss of every view."""
@@ -181,7 +181,7 @@ class FitLoop:
             width=width,
             height=height,
             backend=self._backend,  # type: ignore[arg-type]  # as choose_backend found it
-            features=self._model.features(),
+            features=self._model.features(view),
         )
         loss, quality = self._loss(rendering, view, self._generator)
         penalty = self._model.penalty()

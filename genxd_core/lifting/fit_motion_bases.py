@@ -27,6 +27,7 @@ from .point_cloud import PointCloud
 from .rasterize import Rendering
 from .recipes_4d import FitRecipeBases, find_recipe_bases
 from .start import Start
+from .tracks import TrackFollower, Tracks
 from .two_stages import FitResult4D, LearningRates, MovingModel, check_times, finish, first_stage
 
 __all__ = ["fit_motion_bases"]
@@ -41,6 +42,7 @@ def fit_motion_bases(
     masks: Tensor,
     *,
     depths: Tensor | None = None,
+    tracks: Tracks | None = None,
     plain_background: bool = False,
     recipe: str | FitRecipeBases = "scene_4d",
     background: Sequence[float] = (1.0, 1.0, 1.0),
@@ -65,6 +67,7 @@ def fit_motion_bases(
         cameras: one per image; ``cameras.times`` in [0, 1] is each image's time.
         masks: (V, 1, H, W), 1 = what moves. May be empty at some times, where it is out of sight.
         depths: (V, 1, H, W) z-depth in the cameras' scene units, 0 where unknown.
+        tracks: points of what moves, followed through the images, one row for each of them.
         plain_background: there is nothing but what moves before ``background``, and the first
             stage is left out.
         recipe: "scene_4d" is long, "demo" takes minutes on a CPU, "test" seconds. Or settings of
@@ -82,7 +85,7 @@ def fit_motion_bases(
 
     Raises:
         InvalidInputError: inputs that do not fit together, images all of one time, masks that are
-            empty everywhere, or views from which nothing can start.
+            empty everywhere, tracks of other pictures, or views from which nothing can start.
         MissingDependencyError: as for `fit_gaussians`.
         Cancelled: as for `fit_gaussians`.
     """
@@ -97,6 +100,17 @@ def fit_motion_bases(
         times = check_times(inputs)
         _check_masks(inputs, plain_background)
         loss = _SceneLoss(inputs, settings, perceptual, where, plain=plain_background)
+        follower = None
+        if tracks is not None:
+            # Checked before the first stage, which would be lost; asked after it.
+            follower = TrackFollower(
+                tracks,
+                inputs.cameras,
+                inputs.training,
+                lambda time: model.means_at(time),
+                seed=seed,
+                device=where,
+            )
         static = None
         if not plain_background:
             static = _at_rest(
@@ -121,6 +135,7 @@ def fit_motion_bases(
         )
         gaussians, moves = _together(start, resting, settings.moving.sh_degree)
         groups = bases.groups(bases=settings.lr_bases, weights=settings.lr_weights)
+        told = None if plain_background else moves.to(where)
         model = MovingModel(
             inputs,
             gaussians,
@@ -129,8 +144,9 @@ def fit_motion_bases(
             LearningRates(groups, settings.lr_end),
             _penalty(bases, settings, path, where),
             where,
-            features=None if plain_background else moves.to(where),
+            features=loss.features,
         )
+        loss.follow(told, follower)
         fit = FitLoop(model, inputs, settings.moving.iterations, loss, drawn_by, where, generator)
         result = finish(fit, static, start.kind, drawn_by, progress, on_step)
         result.metrics["num_moving"] = len(start)
@@ -238,7 +254,9 @@ class _SceneLoss(FitLoss):
         whole = inputs if plain else replace(inputs, masks=None)
         super().__init__(whole, recipe.moving, perceptual, device)
         assert inputs.masks is not None
-        self._scene_recipe, self._plain = recipe, plain
+        self._scene_recipe = recipe
+        self._told: Tensor | None = None
+        self._follower: TrackFollower | None = None
         self._moves = inputs.masks.to(device)
         self._inverse: Tensor | None = None
         if inputs.depths is not None:
@@ -247,14 +265,29 @@ class _SceneLoss(FitLoss):
             known = self._inverse[self._inverse > 0]
             self._unit = float(known.median()) if len(known) else 1.0
 
+    def follow(self, told: Float[Tensor, "n 1"] | None, follower: TrackFollower | None) -> None:
+        """Compare what moves, 1 in ``told``, with the masks, and where it goes with the tracks."""
+        self._told, self._follower = told, follower
+
+    def features(self, view: int) -> Float[Tensor, "n d"] | None:
+        """What is drawn in this view beside the picture."""
+        if self._follower is None:
+            return self._told
+        there = self._follower.features(view)
+        # What stands still says nothing of where a track goes.
+        return there if self._told is None else torch.cat([self._told, self._told * there], 1)
+
     def __call__(
         self, rendering: Rendering, view: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         loss, quality = super().__call__(rendering, view, generator)
-        recipe = self._scene_recipe
-        if not self._plain and rendering.features is not None:
-            wrong = (rendering.features - self._moves[view : view + 1]).abs().mean()
+        recipe, drawn = self._scene_recipe, rendering.features
+        if self._told is not None and drawn is not None:
+            wrong = (drawn[:, :1] - self._moves[view : view + 1]).abs().mean()
             loss = loss + recipe.mask * wrong
+        if self._follower is not None and drawn is not None:
+            cover = rendering.alpha if self._told is None else drawn[:, :1]
+            loss = loss + recipe.tracks * self._follower.loss(view, cover, drawn[:, -3:])
         if self._inverse is not None and recipe.depth:
             target = self._inverse[view : view + 1]
             known = (target > 0) & (rendering.alpha > INSIDE)

@@ -180,6 +180,7 @@ class FitRecipeBases:
         depth: weight of the difference of inverse depths.
         guessed_depth: weight of the squared relative distance, along the line of sight, of what
             moves from where the fit guessed it to be, where no depth is given.
+        tracks: weight of the mean distance from tracks, as a share of the picture's sides.
     """
 
     static: FitRecipe
@@ -192,6 +193,7 @@ class FitRecipeBases:
     mask: float = 0.5
     depth: float = 0.5
     guessed_depth: float = 1.0
+    tracks: float = 2.0
 
 
 RECIPES_BASES: Mapping[str, FitRecipeBases] = MappingProxyType(

@@ -85,7 +85,7 @@ class MovingModel:
         rates: of the motion.
         penalty: on the motion.
         device: of everything.
-        features: what else is drawn for the loss, a row for each Gaussian.
+        features: of a view: what else is drawn for the loss, a row for each Gaussian.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class MovingModel:
         rates: LearningRates,
         penalty: Callable[[], Float[Tensor, ""]],
         device: torch.device,
-        features: Float[Tensor, "n d"] | None = None,
+        features: Callable[[int], Float[Tensor, "n d"] | None] | None = None,
     ) -> None:
         assert inputs.cameras.times is not None
         self._times = inputs.cameras.times.tolist()
@@ -129,9 +129,14 @@ class MovingModel:
             self._free.colours(degree),
         )
 
-    def features(self) -> Float[Tensor, "n d"] | None:
-        """What else is drawn for the loss."""
-        return self._features
+    def features(self, view: int) -> Float[Tensor, "n d"] | None:
+        """What else is drawn in this view for the loss."""
+        return None if self._features is None else self._features(view)
+
+    def means_at(self, time: float) -> Float[Tensor, "n 3"]:
+        """Where the Gaussians are at a time, with gradients."""
+        means: Tensor = self._motion(self._free.moving(), time).means
+        return means
 
     def penalty(self) -> Float[Tensor, ""]:
         """On the motion."""

@@ -184,6 +184,17 @@ def test_bases_move_what_the_masks_outline(host, scene):
     assert psnr(render(host, moving, cameras), scene["images"]) > still + 1
 
 
+def test_tracks_of_other_pictures_and_what_is_no_tracks_are_refused(host, scene):
+    few = {"track_path": torch.zeros(3, 5, 2), "track_visibility": torch.ones(3, 5)}
+    given = {
+        **{"recipe": "test", "nothing_at_rest": True, "background": "#ffffff"},
+        **{"hold_out_every": 8, "up": "+Z", "seed": 1, "when_interrupted": "stop"},
+    }
+    node = "GenXD_LiftToMotionBases"
+    assert "tracks are of 3 pictures" in refusal(host, node, **scene, **given, tracks=few)
+    assert "tracks holds no track_path" in refusal(host, node, **scene, **given, tracks={"a": 1})
+
+
 @pytest.fixture
 def folders(host, tmp_path, monkeypatch) -> Path:
     """Input and output folders of this test alone."""
