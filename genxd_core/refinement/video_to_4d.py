@@ -11,7 +11,8 @@ drawn, one path away from the film's camera 1.5 dB, swings 1.2 to 1.8 dB nearer.
 Each round is fitted to the video and the refined frames alone: with the videos of many views beside
 them, less is gained. Over six other films the refined frames are by themselves no nearer to the
 truth (PSNR -0.3 dB), but the scene fitted on to them is: +0.7 dB and +0.03 SSIM, each film better,
-flicker 4 % less (``benchmarks/results/video_to_4d_*``).
+flicker 4 % less; fitted on for as long without them it gains nothing (-0.1 to -0.4 dB;
+``benchmarks/results/video_to_4d_*``).
 """
 
 import time

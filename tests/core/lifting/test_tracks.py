@@ -19,12 +19,12 @@ from genxd_core.lifting.tracks import TrackFollower
 from genxd_core.synthetic import HELD_OUT, SyntheticClips, make_clips
 from tests.support import seeded
 
-SIZE, FRAMES = 32, 16
+SIZE, FRAMES = 40, 16
 RECIPE = replace(
     RECIPES_BASES["test"],
-    static=replace(RECIPES_BASES["test"].static, iterations=40, num_gaussians=400),
+    static=replace(RECIPES_BASES["test"].static, iterations=60, num_gaussians=400),
     moving=replace(
-        RECIPES_BASES["test"].moving, iterations=80, num_gaussians=150, max_gaussians=150
+        RECIPES_BASES["test"].moving, iterations=100, num_gaussians=150, max_gaussians=150
     ),
 )
 
