@@ -25,7 +25,7 @@ from .gaussians_4d import Gaussians4D
 from .hexplane import HexPlaneField
 from .perceptual import PerceptualModel
 from .point_cloud import PointCloud
-from .recipes_4d import FieldSettings, FitRecipe4D, find_recipe_4d
+from .recipes_4d import FitRecipe4D, find_recipe_4d
 from .start import looked_at_distance, meeting_point
 from .two_stages import (
     FitResult4D,
@@ -136,7 +136,7 @@ def fit_gaussians_4d(
                 on_step=on_step,
             )
             gaussians, begun = static.gaussians, static.start
-            field = _field(gaussians, still.cameras, settings.field, times, seed)
+            field = _field(gaussians, still.cameras, settings, times, seed)
         else:
             field = _resumed_field(resume, static_images, static_cameras, static_masks)
             gaussians, begun = resume.canonical, "resume"
@@ -212,10 +212,11 @@ def _static_views(
 def _field(
     gaussians: Gaussians,
     cameras: Cameras,
-    settings: FieldSettings,
+    recipe: FitRecipe4D,
     times: list[float],
     seed: int,
 ) -> HexPlaneField:
+    settings = recipe.field
     return HexPlaneField.around(
         around_what_is_looked_at(gaussians.means, cameras),
         seed=seed,
@@ -224,6 +225,7 @@ def _field(
         time_cells=settings.time_cells or max(min(len(times), _FEW_TIMES), len(times) // 2),
         width=settings.width,
         moves_opacity=settings.moves_opacity,
+        moves_sh=(recipe.moving.sh_degree + 1) ** 2 if settings.moves_colours else 0,
     )
 
 

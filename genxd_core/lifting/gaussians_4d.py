@@ -15,7 +15,15 @@ from ..cameras.cameras import Cameras
 from ..errors import InvalidInputError
 from .gaussians import Gaussians
 
-__all__ = ["FreeValues", "Gaussians4D", "Motion", "check_time", "free_values", "time_of"]
+__all__ = [
+    "FreeValues",
+    "Gaussians4D",
+    "Motion",
+    "check_time",
+    "free_values",
+    "shifted_sh",
+    "time_of",
+]
 
 _LEAST = 1e-6  # of opacities, whose logits are to stay finite
 _LEAST_SCALE = 1e-12
@@ -29,12 +37,14 @@ class FreeValues(NamedTuple):
         quats: wxyz, of unit length.
         log_scales: natural logarithms of the scales.
         logits: of the opacities.
+        sh_shift: what is added to the first spherical-harmonic coefficients; ``None`` for nothing.
     """
 
     means: Float[Tensor, "n 3"]
     quats: Float[Tensor, "n 4"]
     log_scales: Float[Tensor, "n 3"]
     logits: Float[Tensor, " n"]
+    sh_shift: Float[Tensor, "n k 3"] | None = None
 
 
 class Motion(nn.Module, ABC):
@@ -88,7 +98,7 @@ class Gaussians4D:
                 moved.quats,
                 moved.log_scales.exp(),
                 moved.logits.sigmoid(),
-                self.canonical.sh,
+                shifted_sh(self.canonical.sh, moved.sh_shift),
             )
         return there if self._is_unturned() else there.transformed(self.rotation)
 
@@ -114,6 +124,16 @@ class Gaussians4D:
 
     def __repr__(self) -> str:
         return f"Gaussians4D({len(self)}, {self.motion.kind}, {self.device})"
+
+
+def shifted_sh(
+    sh: Float[Tensor, "n k 3"], shift: Float[Tensor, "n j 3"] | None
+) -> Float[Tensor, "n k 3"]:
+    """Coefficients with a motion's shift added to the first of them, as many as both have."""
+    if shift is None:
+        return sh
+    count = min(sh.shape[1], shift.shape[1])
+    return torch.cat([sh[:, :count] + shift[:, :count], sh[:, count:]], 1)
 
 
 def free_values(gaussians: Gaussians) -> FreeValues:

@@ -27,7 +27,7 @@ _MARGIN = 0.1  # of the box of the Gaussians, on each side
 
 
 class HexPlaneField(Motion):
-    """What is added to each Gaussian at a time: to its place, size and turn, and if asked opacity.
+    """What is added to each Gaussian at a time: place, size, turn; if asked, opacity, colours.
 
     The features of a place and time are the product of those of six planes, joined over levels.
 
@@ -39,6 +39,8 @@ class HexPlaneField(Motion):
         time_cells: along the axis of time.
         width: of the network's layers.
         moves_opacity: whether opacities change too.
+        moves_sh: how many spherical-harmonic coefficients of the colours change too: 0 for none,
+            1 for the base colours, up to 16.
     """
 
     kind = "hexplane"
@@ -53,6 +55,7 @@ class HexPlaneField(Motion):
         time_cells: int = 6,
         width: int = 64,
         moves_opacity: bool = False,
+        moves_sh: int = 0,
     ) -> None:
         super().__init__()
         self._config: dict[str, Any] = {
@@ -63,6 +66,7 @@ class HexPlaneField(Motion):
             "time_cells": time_cells,
             "width": width,
             "moves_opacity": moves_opacity,
+            "moves_sh": moves_sh,
         }
         self.box: Tensor
         self.register_buffer("box", torch.tensor([self._config["low"], self._config["high"]]))
@@ -73,6 +77,8 @@ class HexPlaneField(Motion):
         heads = {"means": 3, "log_scales": 3, "quats": 4}
         if moves_opacity:
             heads["logits"] = 1
+        if moves_sh:
+            heads["sh"] = 3 * moves_sh
         self.heads = nn.ModuleDict({name: _head(width, size) for name, size in heads.items()})
 
     @classmethod
@@ -106,6 +112,7 @@ class HexPlaneField(Motion):
             F.normalize(values.quats + moved["quats"], dim=-1),
             values.log_scales + moved["log_scales"],
             values.logits + moved["logits"][:, 0] if "logits" in moved else values.logits,
+            moved["sh"].unflatten(1, (-1, 3)) if "sh" in moved else None,
         )
 
     def roughness(self) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:

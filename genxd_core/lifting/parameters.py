@@ -65,7 +65,7 @@ class FreeGaussians:
         """
         kept = gaussians.detach().with_degree(recipe.sh_degree)
         values = {
-            **free_values(kept)._asdict(),
+            **{k: v for k, v in free_values(kept)._asdict().items() if v is not None},
             "colours": torch.logit(kept.rgb.clamp(_LEAST_COLOUR, 1 - _LEAST_COLOUR)),
         }
         values = {name: value.clone() for name, value in values.items()}

@@ -31,6 +31,7 @@ class FieldSettings:
             one each for up to six of them.
         width: of the network's layers.
         moves_opacity: whether opacities change with time too.
+        moves_colours: whether colours do, in all degrees that the recipe has.
         lr_planes: learning rate of the planes; both rates fall exponentially to ``lr_end``.
         lr_network: of the network.
         lr_end: share of both rates that is left at the end.
@@ -44,6 +45,7 @@ class FieldSettings:
     time_cells: int = 0
     width: int = 64
     moves_opacity: bool = False
+    moves_colours: bool = False
     lr_planes: float = 3e-2
     lr_network: float = 5e-3
     lr_end: float = 0.1

@@ -17,10 +17,11 @@ from .fit import FitResult
 from .fit_inputs import FitInputs
 from .fit_loop import DrawnValues, FitLoop, FitStep
 from .gaussians import Gaussians
-from .gaussians_4d import Gaussians4D, Motion
+from .gaussians_4d import Gaussians4D, Motion, shifted_sh
 from .parameters import FreeGaussians
 from .rasterize import TensorRendering
 from .recipes import FitRecipe
+from .sh import rgb_to_sh0
 from .start import looked_at_distance, typical_distance
 
 __all__ = [
@@ -121,12 +122,16 @@ class MovingModel:
         """The Gaussians at the time of this view, with gradients."""
         degree = min(self._recipe.sh_degree, (iteration - 1) // self._recipe.sh_every)
         moved = self._motion(self._free.moving(), self._times[view])
+        colours = self._free.colours(degree)
+        if moved.sh_shift is not None:
+            sh = rgb_to_sh0(colours)[:, None] if colours.ndim == 2 else colours
+            colours = shifted_sh(sh, moved.sh_shift)
         return (
             moved.means,
             moved.quats,
             moved.log_scales.exp(),
             moved.logits.sigmoid(),
-            self._free.colours(degree),
+            colours,
         )
 
     def features(self, view: int) -> Float[Tensor, "n d"] | None:
