@@ -26,7 +26,7 @@ _PUBLIC = {
     ],
     "cameras.orbit_between": ["orbit_between"],
     "cameras.keyframe_paths": ["ellipse", "interpolate", "spiral"],
-    "cameras.editing": ["ease", "resample_by_arc_length"],
+    "cameras.editing": ["ease", "resample_by_arc_length", "with_even_times"],
     "cameras.conventions": ["normalise_scale", "path_scale", "scale_cameras"],
     "cameras.io": ["load_cameras", "save_cameras"],
     "cameras.preview": ["draw_camera_path"],

@@ -193,7 +193,7 @@ class GenXDLiftTo4DGS(io.ComfyNode):
         check_images(images)
         views = image_to_views(images)
         colour = parse_colour(background, "background")
-        timed = _timed(cameras)
+        timed = _timed(cameras, len(views))
         masks = object_masks(views, mask, plain_background, colour)
         still = static_masks = None
         if static_images is not None:
@@ -259,7 +259,13 @@ def _check_goes_on(splat4d: Gaussians4D, up: str, static_images: torch.Tensor | 
         )
 
 
-def _timed(cameras: Cameras) -> Cameras:
+def _timed(cameras: Cameras, num_images: int) -> Cameras:
+    """The cameras with times; one for each of the images, which what follows is held against."""
+    if len(cameras) != num_images:
+        raise InvalidInputError(
+            f"images has {num_images} pictures for {len(cameras)} cameras; give one camera per "
+            "picture, in the same order."
+        )
     if cameras.times is not None or len(cameras) < 2:
         return cameras
     return Cameras(cameras.c2w, cameras.Ks_norm, torch.linspace(0, 1, len(cameras)))
@@ -371,7 +377,7 @@ class GenXDLiftToMotionBases(io.ComfyNode):
         check_images(images)
         views = image_to_views(images)
         colour = parse_colour(background, "background")
-        timed = _timed(cameras)
+        timed = _timed(cameras, len(views))
         followed = None if tracks is None else _tracks(tracks, views)
         masks = object_masks(views, mask, False, colour)
         assert masks is not None

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["FitCommand"]
 
 _GRADIENT = "gradient"
+_LEAST_SHOWN = 160  # pixels of a picture among comparisons
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +225,9 @@ class FitCommand:
 
         views = views_to_compare(len(capture.images), held_out)
         rows = compare_views(result, capture.images, capture.cameras, views, background=colour)
+        # Small pictures are shown larger, pixel by pixel: their captions need the room.
+        larger = -(-_LEAST_SHOWN // capture.images.shape[3])
+        rows = rows.repeat_interleave(larger, 2).repeat_interleave(larger, 3)
         kind = "held out" if held_out else "fitted"
         captions = [
             f"{capture.names[view]} ({kind}): given, drawn, 3 x difference" for view in views

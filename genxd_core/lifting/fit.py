@@ -25,6 +25,7 @@ from .perceptual import PerceptualModel
 from .point_cloud import PointCloud
 from .rasterize import TensorRendering
 from .recipes import FitRecipe, find_recipe
+from .sight import seen_by_half
 from .start import (
     Start,
     check_masks,
@@ -227,6 +228,9 @@ class _StillModel:
             recipe=recipe,
             unit=unit,
         )
+        # Where masks outline an object, what drifted out of sight is no part of it.
+        training = inputs.cameras[torch.tensor(inputs.training)]
+        self._outlined = training if start.kind == "masks" else None
         self._densifier = recipe.densify and Densifier(
             recipe.densify,
             max_gaussians=recipe.max_gaussians,
@@ -272,4 +276,8 @@ class _StillModel:
             relocate(self._free, self._generator)
 
     def snapshot(self) -> Gaussians:
-        return self._free.gaussians()
+        found = self._free.gaussians()
+        if self._outlined is None:
+            return found
+        kept = seen_by_half(found.means, self._outlined).to(found.means.device)
+        return found[kept] if bool(kept.any()) else found

@@ -26,7 +26,7 @@ from .hexplane import HexPlaneField
 from .perceptual import PerceptualModel
 from .point_cloud import PointCloud
 from .recipes_4d import FitRecipe4D, find_recipe_4d
-from .start import looked_at_distance, meeting_point
+from .start import check_masks, looked_at_distance, meeting_point
 from .two_stages import (
     FitResult4D,
     LearningRates,
@@ -115,6 +115,8 @@ def fit_gaussians_4d(
             images, cameras, masks=masks, depths=None, background=background, held_out=held_out
         )
         times = check_times(inputs)
+        if inputs.masks is not None:
+            check_masks(inputs.masks)
         check_seen_at_all_times(inputs, times)
         loss = FitLoss(inputs, settings.moving, perceptual, where)
         static: FitResult | None = None
@@ -160,6 +162,7 @@ def fit_gaussians_4d(
             LearningRates(groups, weights.lr_end),
             penalty,
             where,
+            outlined=begun == "masks",
         )
         fit = FitLoop(model, inputs, settings.moving.iterations, loss, drawn_by, where, generator)
         result = finish(fit, static, begun, drawn_by, progress, on_step)

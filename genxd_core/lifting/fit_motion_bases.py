@@ -39,7 +39,7 @@ _LEAST_DEPTH = 1e-6
 def fit_motion_bases(
     images: Float[Tensor, "v 3 h w"],
     cameras: Cameras,
-    masks: Tensor,
+    masks: Tensor | None,
     *,
     depths: Tensor | None = None,
     tracks: Tracks | None = None,
@@ -145,6 +145,7 @@ def fit_motion_bases(
             _penalty(bases, settings, path, where),
             where,
             features=loss.features,
+            outlined=plain_background and start.kind == "masks",
         )
         loss.follow(told, follower)
         fit = FitLoop(model, inputs, settings.moving.iterations, loss, drawn_by, where, generator)
@@ -188,7 +189,10 @@ def _together(
 
 
 def _check_masks(inputs: FitInputs, plain_background: bool) -> None:
-    assert inputs.masks is not None
+    if inputs.masks is None:
+        raise InvalidInputError(
+            "masks is None, but they tell what moves; give (V, 1, H, W), 1 = what moves."
+        )
     moves = inputs.masks[list(inputs.training)] > INSIDE
     if bool(moves.all()) and not plain_background:
         raise InvalidInputError(
@@ -198,7 +202,7 @@ def _check_masks(inputs: FitInputs, plain_background: bool) -> None:
     if not bool(moves.any()):
         raise InvalidInputError(
             "masks are all empty, so nothing moves; 1 means what moves. Invert them, or fit the "
-            "scene with fit_gaussians (GenXD Lift To 3DGS)."
+            "scene as one at rest, with fit_gaussians (genxd lift, GenXD Lift To 3DGS)."
         )
 
 

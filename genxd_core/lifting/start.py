@@ -35,6 +35,7 @@ PLAIN = 0.02
 """What differs less from the background's colour is bare background."""
 
 _INSIDE = 0.5  # of a mask
+_SHARES = (0.75, 0.5)  # of the cameras that see a point of an object, in the order they are tried
 _COARSE = 48  # cells a side of the first look at where a hull may be
 _PACKED = 0.6  # of the distance of neighbours
 _LEAST_KEPT = 16  # points; fewer tell of cameras that do not fit the masks
@@ -103,18 +104,7 @@ def from_masks(
     centre, _ = meeting_point(cameras)
     # Nothing farther out than the cameras themselves is seen by all.
     reach = float((cameras.centres - centre).norm(dim=-1).max())
-    low, high = centre - reach, centre + reach
-    for _ in range(3):
-        cells = _grid(low, high, _COARSE)
-        inside = cells[_in_all_masks(cells, cameras, masks)]
-        if len(inside) == 0:
-            raise InvalidInputError(
-                "masks have no common volume: no point of the scene lies within the masks of all "
-                "the cameras that see it. Check that masks (1 = object) and cameras belong "
-                "together, are in the same order and are not mirrored."
-            )
-        step = (high - low) / _COARSE
-        low, high = inside.amin(0) - step, inside.amax(0) + step
+    low, high, share = _box_of_hull(centre - reach, centre + reach, cameras, masks)
     stands_inside = _in_all_masks(cameras.centres, cameras, masks, own=True)
     if bool(stands_inside.any()):
         raise InvalidInputError(
@@ -127,7 +117,7 @@ def from_masks(
     while num_kept < count and tried < 400 * count:
         points = low + (high - low) * torch.rand(4 * count, 3, generator=generator)
         tried += len(points)
-        kept.append(points[_in_all_masks(points, cameras, masks)])
+        kept.append(points[_in_all_masks(points, cameras, masks, share)])
         num_kept += len(kept[-1])
     means = torch.cat(kept)
     if num_kept < min(count, _LEAST_KEPT):
@@ -139,6 +129,31 @@ def from_masks(
     means = means[:count]
     scales = torch.full((len(means),), _PACKED * (volume / len(means)) ** (1 / 3))
     return Start(means, scales, _colours_seen(means, images, cameras), "masks")
+
+
+def _box_of_hull(
+    low: Tensor, high: Tensor, cameras: Cameras, masks: Tensor
+) -> tuple[Tensor, Tensor, float]:
+    """Corners of a box around the hull, and the share of the cameras that must see a point of it.
+
+    An object is in most pictures; where few cameras see a place, their masks say little of it.
+    """
+    cells = _grid(low, high, _COARSE)
+    for share in _SHARES:
+        if bool(_in_all_masks(cells, cameras, masks, share).any()):
+            break
+    for _ in range(3):
+        cells = _grid(low, high, _COARSE)
+        inside = cells[_in_all_masks(cells, cameras, masks, share)]
+        if len(inside) == 0:
+            raise InvalidInputError(
+                "masks have no common volume: no point of the scene lies within the masks of all "
+                "the cameras that see it. Check that masks (1 = object) and cameras belong "
+                "together, are in the same order and are not mirrored."
+            )
+        step = (high - low) / _COARSE
+        low, high = inside.amin(0) - step, inside.amax(0) + step
+    return low, high, share
 
 
 def from_points(points: PointCloud, images: Float[Tensor, "v 3 h w"], cameras: Cameras) -> Start:
@@ -366,9 +381,9 @@ def pixels_at(maps: Float[Tensor, "c h w"], place: Float[Tensor, "n 2"]) -> Floa
 
 
 def _in_all_masks(
-    points: Tensor, cameras: Cameras, masks: Tensor, *, own: bool = False
+    points: Tensor, cameras: Cameras, masks: Tensor, share: float = 0.5, *, own: bool = False
 ) -> Bool[Tensor, " n"]:
-    """Whether all masks that see a point have it, and at least two, half of all, see it.
+    """Whether all masks that see a point have it, and at least two, this share of all, see it.
 
     With ``own`` point k is camera k's centre, whom its own picture cannot see.
     """
@@ -380,7 +395,7 @@ def _in_all_masks(
             there[view] = False
         fits &= ~there | (pixels_at(masks[view], place)[:, 0] > _INSIDE)
         seen += there
-    return fits & (seen >= max(2, len(cameras) // 2))
+    return fits & (seen >= max(2, int(share * len(cameras))))
 
 
 def _num_seen(points: Tensor, cameras: Cameras) -> Int[Tensor, " n"]:

@@ -5,7 +5,7 @@ Dimension letters: n Gaussians.
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,7 @@ from .parameters import FreeGaussians
 from .rasterize import TensorRendering
 from .recipes import FitRecipe
 from .sh import rgb_to_sh0
+from .sight import seen_by_half
 from .start import looked_at_distance, typical_distance
 
 __all__ = [
@@ -86,6 +87,7 @@ class MovingModel:
         rates: of the motion.
         penalty: on the motion.
         device: of everything.
+        outlined: whether masks outline all there is: what drifted out of sight is then invisible.
         features: of a view: what else is drawn for the loss, a row for each Gaussian.
     """
 
@@ -99,6 +101,7 @@ class MovingModel:
         penalty: Callable[[], Float[Tensor, ""]],
         device: torch.device,
         features: Callable[[int], Float[Tensor, "n d"] | None] | None = None,
+        outlined: bool = False,
     ) -> None:
         assert inputs.cameras.times is not None
         self._times = inputs.cameras.times.tolist()
@@ -109,6 +112,8 @@ class MovingModel:
         unit = distance / float(inputs.cameras.Ks_norm[:, 0, 0].mean())
         self._free = FreeGaussians.resumed(gaussians.to(device), recipe=recipe, unit=unit)
         self._features = features
+        training = inputs.cameras[torch.tensor(inputs.training)]
+        self._outlined = training if outlined else None
         self._optimiser = torch.optim.Adam(
             rates.groups, eps=1e-15, fused=device.type in ("cpu", "cuda")
         )
@@ -159,7 +164,17 @@ class MovingModel:
     def snapshot(self) -> Gaussians4D:
         """A copy of Gaussians and motion, without gradients."""
         motion = copy.deepcopy(self._motion).requires_grad_(False)
-        return Gaussians4D(self._free.gaussians(), motion)
+        found = Gaussians4D(self._free.gaussians(), motion)
+        if self._outlined is None:
+            return found
+        # Their number is the motion's; what drifted out of sight is made invisible instead.
+        times = self._outlined.times
+        assert times is not None
+        at = {time: found.at(time).means for time in set(times.tolist())}
+        kept = seen_by_half([at[time] for time in times.tolist()], self._outlined)
+        still = found.canonical
+        opacities = torch.where(kept.to(still.opacities.device), still.opacities, 0.0)
+        return Gaussians4D(replace(still, opacities=opacities), motion)
 
 
 def check_times(inputs: FitInputs) -> list[float]:
@@ -179,8 +194,8 @@ def check_times(inputs: FitInputs) -> list[float]:
     if len(times) < 2:
         raise InvalidInputError(
             f"all pictures that are fitted are of the time {times[0]:.3g}; something that moves "
-            "needs at least two different times. For a scene at rest use fit_gaussians (GenXD "
-            "Lift To 3DGS)."
+            "needs at least two different times. For a scene at rest use fit_gaussians (genxd "
+            "lift, GenXD Lift To 3DGS)."
         )
     return times
 

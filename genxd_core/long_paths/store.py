@@ -28,7 +28,7 @@ class PathStore:
             is larger by itself is not kept.
     """
 
-    def __init__(self, *, max_runs: int = 4, max_bytes: int = 512 * 2**20) -> None:
+    def __init__(self, *, max_runs: int = 8, max_bytes: int = 512 * 2**20) -> None:
         self.max_runs, self.max_bytes = max_runs, max_bytes
         self._runs: OrderedDict[str, dict[int, Tensor]] = OrderedDict()
         self._lock = threading.Lock()

@@ -213,7 +213,7 @@ def test_colours_that_change_over_time_are_learnt_where_that_is_asked_for(views,
         found[moves] = short(views, **given, recipe=recipe, held_out=())
     assert found[True].metrics["psnr"] > found[False].metrics["psnr"] + 1
     scene = found[True].gaussians
-    assert float(scene.at(1.0).rgb.mean()) < float(scene.at(0.0).rgb.mean()) - 0.1
+    assert float(scene.at(1.0).rgb.mean()) < 0.7 * float(scene.at(0.0).rgb.mean())
     again = load_gaussians_4d(save_gaussians_4d(scene, tmp_path / "dark.safetensors"))
     assert torch.equal(again.at(1.0).sh, scene.at(1.0).sh)
 
