@@ -101,7 +101,7 @@ def image_to_4d_object() -> Workflow:
             "seed": 1,
         },
         width=340,
-        room=266,
+        room=256,
     )
     saved = {"splat4d": lifted["splat4d"], "filename_prefix": "genxd/scene_4d"}
     flow.add(lift, "GenXD_Save4D", saved, collapsed=True)

@@ -181,9 +181,11 @@ def test_recipe_with_a_perceptual_model(host, scene, weights):
             "GenXD_LoadPerceptualModel", perceptual_model="lift_squeeze.safetensors"
         )
         (folder / "lift_squeeze.safetensors").unlink()
-    report = run_with(host, scene, recipe="single_view", iterations=12, perceptual=perceptual)
+    report = run_with(host, scene, recipe="single_view", iterations=32, perceptual=perceptual)
     assert report["recipe"] == "single_view"
-    assert report["history"][-1]["loss"] < report["history"][0]["loss"]
+    # Each step is of another view and background: several together tell.
+    losses = [step["loss"] for step in report["history"]]
+    assert sum(losses[-8:]) < sum(losses[:8])
 
 
 def graph_of(host: Any, scene: dict[str, Any], **changes: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from itertools import combinations
 import pytest
 from PIL import Image
 
-from genxd_core import load_capture
+from genxd_core import load_capture, load_capture_masks
 from tests.support import ROOT
 from tools.demo import DEMO, INPUTS
 from tools.workflows import FOLDER, PAGE, file_texts
