@@ -29,7 +29,11 @@ from tools.environment import ROOT, Environment, SetupError, requirements
 from tools.host_source import ensure_host
 
 # Tests in ComfyUI run in a process of their own: it changes global state of torch and of logging.
-TEST_STAGES = (("unit", "not comfy"), ("host", "comfy"))
+TEST_STAGES = (
+    ("unit", "not comfy and not slow"),
+    ("long", "not comfy and slow"),
+    ("host", "comfy"),
+)
 NO_TESTS_COLLECTED = 5
 
 
@@ -83,7 +87,7 @@ def setup(arguments: list[str]) -> int:
 
 
 def test(arguments: list[str]) -> int:
-    """Run the tests in two stages, without and with ComfyUI."""
+    """Run the tests in three stages: quick ones, long ones, and those with ComfyUI."""
     parser = argparse.ArgumentParser(prog="dev.py test", description=test.__doc__, add_help=False)
     parser.add_argument("-m", dest="markers", default="")
     options, pytest_arguments = parser.parse_known_args(arguments)

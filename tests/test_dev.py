@@ -23,18 +23,23 @@ def calls(monkeypatch) -> list[tuple[str, ...]]:
     return made
 
 
-def test_test_runs_two_stages_with_the_given_arguments(calls):
+def test_test_runs_three_stages_with_the_given_arguments(calls):
     assert dev.main(["test", "tests/core", "-k", "rays", "-x"]) == 0
     rest = ("tests/core", "-k", "rays", "-x")
     assert calls == [
-        ("-m", "pytest", "-m", "not comfy", *rest),
+        ("-m", "pytest", "-m", "not comfy and not slow", *rest),
+        ("-m", "pytest", "-m", "not comfy and slow", *rest),
         ("-m", "pytest", "-m", "comfy", *rest),
     ]
 
 
 def test_test_joins_marks_with_those_of_the_stage(calls):
-    dev.main(["test", "-m", "not slow"])
-    assert [call[3] for call in calls] == ["(not comfy) and (not slow)", "(comfy) and (not slow)"]
+    dev.main(["test", "-m", "not browser"])
+    assert [call[3] for call in calls] == [
+        "(not comfy and not slow) and (not browser)",
+        "(not comfy and slow) and (not browser)",
+        "(comfy) and (not browser)",
+    ]
 
 
 def test_every_stage_runs_even_when_an_earlier_one_fails(monkeypatch, calls):

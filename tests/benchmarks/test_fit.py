@@ -9,6 +9,8 @@ from benchmarks.fit import FIRST_OBJECT, on_capture, on_objects, with_generated_
 from genxd_core.synthetic import make_object_views
 from tests.nodes.scenes import make_mini_model
 
+pytestmark = pytest.mark.slow  # fits
+
 RECIPE = replace(gx.RECIPES["test"], iterations=10, num_gaussians=200)
 
 

@@ -7,6 +7,8 @@ from benchmarks.fit_4d import FIRST_SCENE, on_moving_objects, path_error
 from genxd_core import Gaussians
 from genxd_core.synthetic import make_moving_object_views
 
+pytestmark = pytest.mark.slow  # fits
+
 SHAPE = {"size": 32, "num_times": 4, "num_views": 6}
 
 

@@ -135,8 +135,14 @@ def console() -> list[str]:
 @pytest.fixture
 def opened(truth, page, console) -> Any:
     """The page with the graph in it, not run yet."""
+
+    def listen(told: Any) -> None:
+        # ComfyUI's list of jobs cannot read those of other tests that were given NaN.
+        if told.type == "error" and not told.text.startswith("[Jobs API]"):
+            console.append(told.text)
+
     page.wait_for_timeout(1000)
-    page.on("console", lambda told: console.append(told.text) if told.type == "error" else None)
+    page.on("console", listen)
     open_graph(page, GRAPH)
     console.clear()  # of the graph that ComfyUI itself opens
     return page

@@ -139,6 +139,7 @@ def test_run_writes_weights_that_load_and_a_log(config):
     assert all(row["seconds_per_step"] > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_loss_falls_on_one_clip(config):
     # Only the noise is new in every step.
     easy = replace(

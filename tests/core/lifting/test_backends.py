@@ -338,8 +338,8 @@ def test_device_to_draw_on_is_where_something_quick_works(monkeypatch, wanted, u
     assert drawing_device(wanted) == torch.device(device)
 
 
-@needs_numba
 @pytest.mark.slow
+@needs_numba
 def test_what_numba_compiled_is_found_again_under_any_name_of_the_package(tmp_path):
     """ComfyUI loads the pack under its path, the command line loads it as `genxd_core`."""
     program = f"""

@@ -49,6 +49,7 @@ def fit(views: ObjectViews, **options: Any) -> Any:
     return fit_gaussians(views.images, views.cameras, **given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["torch", "auto"])
 def test_the_test_recipe_reaches_25_db_on_views_it_never_saw(views, backend):
     result = fit(views, recipe="test", backend=backend)

@@ -30,6 +30,8 @@ from genxd_core.synthetic import HELD_OUT, MovingObjectViews, make_moving_object
 from tests.core.lifting.splat_scenes import random_scene
 from tests.support import seeded
 
+pytestmark = pytest.mark.slow  # fits
+
 SHORT = replace(
     RECIPES_4D["test"],
     static=replace(RECIPES_4D["test"].static, iterations=12, num_gaussians=200),

@@ -22,6 +22,8 @@ from genxd_core.lifting.motion_bases import MotionBases, cluster_means, orthonor
 from genxd_core.synthetic import HELD_OUT, SyntheticClips, make_clips, make_moving_object_views
 from tests.support import seeded
 
+pytestmark = pytest.mark.slow  # fits
+
 TEST = RECIPES_BASES["test"]
 SHORT = replace(
     TEST,

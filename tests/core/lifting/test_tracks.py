@@ -19,6 +19,8 @@ from genxd_core.lifting.tracks import TrackFollower
 from genxd_core.synthetic import HELD_OUT, SyntheticClips, make_clips
 from tests.support import seeded
 
+pytestmark = pytest.mark.slow  # fits
+
 SIZE, FRAMES = 40, 16
 RECIPE = replace(
     RECIPES_BASES["test"],
