@@ -22,6 +22,7 @@ from torch import Tensor
 import genxd_core as gx
 from benchmarks._report import PeakMemory, save
 from genxd_core.assets import NANO
+from genxd_core.evaluation.nano import orbit_from
 from genxd_core.lifting.losses import psnr
 from genxd_core.media import contact_sheet, save_image
 from genxd_core.model.motion_strength import gamma_to_motion_strength
@@ -87,8 +88,8 @@ def from_one_picture(
     truth, first = clip.images[0], clip.c2w[0, 0]
     times = torch.linspace(0, 1, _FRAMES)
     Ks_norm = clip.Ks_norm[0, :1]
-    around = gx.Cameras(_orbit_from(first, _AROUND, _VIEWS), Ks_norm.expand(_VIEWS, -1, -1))
-    turned = _orbit_from(first, _SHOT, _FRAMES)
+    around = gx.Cameras(orbit_from(first, _AROUND, _VIEWS), Ks_norm.expand(_VIEWS, -1, -1))
+    turned = orbit_from(first, _SHOT, _FRAMES)
     shot = gx.Cameras(turned, Ks_norm.expand(_FRAMES, -1, -1), times)
     still = gx.Cameras(first.expand(_FRAMES, -1, -1), shot.Ks_norm, times)
     strength = gamma_to_motion_strength(float(clip.motion_strength[0]))
@@ -148,18 +149,6 @@ class _Stage:
         self._row[f"{self._name}_seconds"] = time.perf_counter() - self._began
         self._memory.__exit__()
         self._row[f"{self._name}_peak_mib"] = self._memory.mib
-
-
-def _orbit_from(first: Tensor, span_deg: float, num_views: int) -> Tensor:
-    """An orbit about the world's up axis (+Z) through what the first camera looks at."""
-    pivot = (first[:3, 3] + 2.0 * first[:3, 2]) * torch.tensor([1.0, 1.0, 0.0])
-    angles = torch.deg2rad(torch.tensor(span_deg)) * torch.linspace(0, 1, num_views)
-    turn = torch.eye(4).repeat(num_views, 1, 1)
-    turn[:, 0, 0] = turn[:, 1, 1] = angles.cos()
-    turn[:, 0, 1], turn[:, 1, 0] = -angles.sin(), angles.sin()
-    to_pivot, back = torch.eye(4), torch.eye(4)
-    to_pivot[:3, 3], back[:3, 3] = -pivot, pivot
-    return back @ turn @ to_pivot @ first
 
 
 def _weight(frames: Tensor, empty: Tensor) -> Tensor:

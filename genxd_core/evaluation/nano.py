@@ -38,7 +38,7 @@ from ..synthetic.camera_paths import sample_path
 from ..synthetic.motion import balls
 from .rank import spearman
 
-__all__ = ["Settings", "evaluate"]
+__all__ = ["Settings", "evaluate", "orbit_from"]
 
 _PARTS = ("views", "reversal", "motion")
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -158,7 +158,7 @@ def _reversal_figures(runner: _Runner) -> dict[str, Any]:
         start = sample_path(3 * seed + 1, {"still": 1.0}, 1)
         truths, generated = [], []
         for side in (1, -1):
-            clip = make_clips([seed], "nano_3d", c2w=_orbit_from(start[0], 50.0 * side)[None])
+            clip = make_clips([seed], "nano_3d", c2w=orbit_from(start[0], 50.0 * side)[None])
             truths.append(clip.images[0])
             generated.append(runner.generate(clip.images[0, :1], [0], clip.cameras(0), scene))
         for own in (0, 1):
@@ -174,8 +174,17 @@ def _reversal_figures(runner: _Runner) -> dict[str, Any]:
     }
 
 
-def _orbit_from(first: Tensor, span_deg: float, num_views: int = 12) -> Tensor:
-    """An orbit about world +Z through the point 2 in front of the first camera."""
+def orbit_from(first: Tensor, span_deg: float, num_views: int = 12) -> Tensor:
+    """An orbit about world +Z through the point 2 in front of the first camera.
+
+    Args:
+        first: (4, 4) c2w, where it begins.
+        span_deg: how far it goes.
+        num_views: cameras, both ends included.
+
+    Returns:
+        (num_views, 4, 4) c2w.
+    """
     pivot = (first[:3, 3] + 2.0 * first[:3, 2]) * torch.tensor([1.0, 1.0, 0.0])
     angles = torch.deg2rad(torch.tensor(span_deg)) * torch.linspace(0, 1, num_views)
     turn = torch.eye(4).repeat(num_views, 1, 1)
