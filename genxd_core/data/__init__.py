@@ -1,0 +1,1 @@
+"""Training and evaluation data: scenes of datasets, and the samples drawn of them."""

@@ -1,0 +1,1 @@
+"""One adapter a published layout; `open_dataset` finds them by name."""
