@@ -1,6 +1,6 @@
 """A training sample: a clip of fitted pictures with its cameras, and where it comes from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -79,7 +79,7 @@ class SamplePolicy:
 
     size: int | tuple[int, int] = 256
     fit: Literal["crop", "pad", "either"] = "crop"
-    frames: FrameSampling = FrameSampling()
+    frames: FrameSampling = field(default_factory=FrameSampling)
     scale: ScalePolicy = "none"
 
     def __post_init__(self) -> None:

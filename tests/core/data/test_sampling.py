@@ -19,7 +19,8 @@ def test_frames_keep_one_stride_and_stay_inside():
         clip = drawn(30, 6, strides=(1, 2, 5), seed=seed, reverse=0.0)
         gaps = {b - a for a, b in zip(clip.indices, clip.indices[1:], strict=False)}
         assert gaps == {clip.stride}
-        assert 0 <= clip.indices[0] and clip.indices[-1] < 30
+        assert clip.indices[0] >= 0
+        assert clip.indices[-1] < 30
         strides.add(clip.stride)
     assert strides == {1, 2, 5}
 
@@ -58,7 +59,7 @@ def test_strength_grows_with_the_gap():
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"strides": ()}, "strides are"), ({"reverse": 2.0}, "reverse is 2.0"), ({"start": "x"}, "s")],
+    [({"strides": ()}, "strides are"), ({"reverse": 2.0}, "reverse is 2.0")],
 )
 def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(InvalidInputError, match=message):
