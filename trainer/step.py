@@ -1,6 +1,6 @@
 """One micro-batch to a loss: EDM v-prediction on the frames that are not conditioned."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -64,11 +64,11 @@ def batch_loss(
     mask[torch.arange(size)[:, None], order] = True
     mask = mask.to(latents.device)
     rays = batched_rays(batch.c2w, batch.Ks_norm, order[:, 0], latents.shape[-2:])
+    mode = "4d" if batch.mode == "3d" and not config.disentangle_motion else batch.mode
     condition = Condition.build(
-        latents, mask, rays, mode=batch.mode, motion_strength=batch.motion_strength
+        latents, mask, rays, mode=mode, motion_strength=batch.motion_strength
     )
-    dropped = torch.rand(size, generator=rng) < config.drop_condition
-    condition = condition.without(dropped.to(latents.device))
+    condition = _dropped(condition, config, rng)
 
     log_sigma = config.log_sigma_mean + config.log_sigma_std * torch.randn(size, generator=rng)
     sigma = log_sigma.exp().to(latents.device)
@@ -88,6 +88,15 @@ def batch_loss(
     return per_clip.mean(), {"loss": per_clip.detach().mean()}
 
 
+def _dropped(condition: Condition, config: LossConfig, rng: torch.Generator) -> Condition:
+    """The condition with some clips' made that of the unconditional branch."""
+    dropped = torch.rand(len(condition.mask), generator=rng) < config.drop_condition
+    without = condition.without(dropped.to(condition.mask.device))
+    if config.drop_ids:
+        return without
+    return replace(without, added_time_ids=condition.added_time_ids)
+
+
 def draw_conditioned_views(
     size: int, views: int, config: LossConfig, rng: torch.Generator
 ) -> Tensor:
@@ -99,6 +108,8 @@ def draw_conditioned_views(
     """
     single = bool(torch.rand((), generator=rng) >= config.multi_view_share) or views < 3
     if single:
+        if config.single_view == "first":
+            return torch.zeros(size, 1, dtype=torch.long)
         first = torch.randint(views, (size, 1), generator=rng)
         # The first view is what most users condition on.
         return torch.where(torch.rand(size, 1, generator=rng) < 0.5, 0, first)

@@ -1,5 +1,6 @@
 """A training sample: a clip of fitted pictures with its cameras, and where it comes from."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -147,7 +148,11 @@ def take_frames(
             masks.append(fit_masks(mask[None], fitted.record))
     scaled = scale_cameras(
         Cameras(cameras.c2w, torch.cat(Ks_norm), cameras.times),
-        scene_scale(scene, drawn.indices[0], policy.scale),
+        scene_scale(
+            f"scene {scene.scene_id}",
+            drawn.indices[0],
+            _reference_depth(scene, drawn.indices[0], policy.scale),
+        ),
     )
     return SceneSample(
         torch.cat(images),
@@ -161,21 +166,31 @@ def take_frames(
     )
 
 
-def scene_scale(scene: Scene, reference: int, policy: ScalePolicy) -> float:
-    """What camera positions are multiplied by.
+def scene_scale(where: str, reference: int, depth: float | None) -> float:
+    """What camera positions are multiplied by, so that a depth becomes 2.
+
+    Args:
+        where: names the scene in the message.
+        reference: the frame whose depth it is, for the message.
+        depth: median z-depth of the reference frame; None keeps the dataset's units.
 
     Raises:
-        BrokenSceneError: it goes by depth, and the reference frame has none.
+        BrokenSceneError: the depth is not known.
     """
-    if policy == "none":
+    if depth is None:
         return 1.0
-    depth = float("nan") if scene.view_depths is None else float(scene.view_depths[reference])
     if not depth > 0:
         raise BrokenSceneError(
-            f"scene {scene.scene_id} has no depth at frame {reference} to scale by; "
-            "use scale 'none' for this dataset."
+            f"{where} has no depth at frame {reference} to scale by; use scale 'none' for this "
+            "dataset."
         )
     return _MEDIAN_DEPTH / depth
+
+
+def _reference_depth(scene: Scene, reference: int, policy: ScalePolicy) -> float | None:
+    if policy == "none":
+        return None
+    return math.nan if scene.view_depths is None else float(scene.view_depths[reference])
 
 
 def _gamma(scene: Scene, stride: int) -> float:

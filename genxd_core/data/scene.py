@@ -1,7 +1,7 @@
 """What a dataset knows of a scene before a picture is read, and how its adapters are used."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -37,14 +37,16 @@ class MeasuredMotion:
     Attributes:
         gamma: mean displacement between frames as a fraction of the picture, maximum over objects.
         stride: between which frames of the clip: 1 for neighbours. Displacements grow with it.
+        measured: strengths that were measured at other strides too.
     """
 
     gamma: float
     stride: int = 1
+    measured: Mapping[int, float] = field(default_factory=dict)
 
     def gamma_at(self, stride: int) -> float:
-        """Strength between every ``stride``-th frame, taken as proportional to the gap."""
-        return self.gamma * stride / self.stride
+        """Strength between every ``stride``-th frame; proportional to the gap unless measured."""
+        return self.measured.get(stride, self.gamma * stride / self.stride)
 
 
 @dataclass(frozen=True, eq=False)
