@@ -1,145 +1,226 @@
-"""Command line of the trainer: ``python -m trainer`` with a command, from rendering to export."""
+"""Command line of the trainer: ``python -m trainer`` with a command, from data to a model folder."""
 
+import json
 import logging
-from dataclasses import dataclass, replace
+import sys
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import tyro
-from diffusers import AutoencoderKLTemporalDecoder
+from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
-from genxd_core.errors import InvalidInputError
+from genxd_core.autoencoder import Autoencoder
+from genxd_core.errors import InvalidInputError, MissingDependencyError, WeightsError
 
-from .export import export_model
-from .loop import train
+from .config import RunConfig
+from .encode import EncodeJob, encode_source
+from .export import ExportJob, export_run
+from .loop import NonFiniteLossError, train
 from .narrow_vae import NarrowVAEConfig, narrow_vae
 from .recipes import RECIPES
-from .synthetic_shards import RenderJob, encode_shards, render_shards
+from .settings import apply_settings, to_record
+from .sources import open_source_dataset
+from .synthetic_shards import RenderJob, render_shards
 from .vae import VAEConfig, train_vae
 
 __all__ = ["main"]
 
+_Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(name="set", metavar="NAME=VALUE")]
+
+
+@dataclass
+class Recipes:
+    """List the recipes, or print one in full.
+
+    Attributes:
+        show: name of the recipe to print as JSON.
+    """
+
+    show: str | None = None
+
+
+@dataclass
+class Train:
+    """Train by a recipe; on several devices through ``accelerate launch`` or ``torchrun``.
+
+    Attributes:
+        recipe: name of the recipe (``python -m trainer recipes``).
+        out: folder of the run.
+        data: folder of the datasets, of encoded clips and of weights to start from, as the recipe
+            names them.
+        settings: instead of the recipe's, such as ``--set optim.lr=1e-4``; can be repeated.
+        resume: go on where the run in the folder was stopped.
+    """
+
+    recipe: str
+    out: Path
+    data: Path = Path("data")
+    settings: _Settings = ()
+    resume: bool = False
+
+
+@dataclass
+class Check:
+    """Open a recipe's datasets and say what is there, without training.
+
+    Attributes:
+        recipe: name of the recipe.
+        data: folder of the datasets.
+        settings: as for train.
+    """
+
+    recipe: str
+    data: Path = Path("data")
+    settings: _Settings = ()
+
+
+@dataclass
+class Encode:
+    """Encode a recipe's datasets with its VAE, once, instead of while training.
+
+    Attributes:
+        recipe: name of the recipe.
+        job: where to, and which part.
+        vae: folder of the VAE; the recipe's if not given.
+        data: folder of the datasets.
+        sources: names of the sources to encode; all if not given.
+        device: where to encode.
+        precision: of the encoder; latents are stored in half precision.
+        threads: CPU threads; 0 leaves PyTorch's choice.
+        settings: as for train.
+    """
+
+    recipe: str
+    job: OmitArgPrefixes[EncodeJob]
+    vae: Path | None = None
+    data: Path = Path("data")
+    sources: tuple[str, ...] = ()
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    threads: int = 0
+    settings: _Settings = ()
+
+
+@dataclass
+class Export:
+    """Write the averaged weights of a run as a model folder, and as one file.
+
+    Attributes:
+        job: what of, and where to.
+    """
+
+    job: OmitArgPrefixes[ExportJob]
+
 
 @dataclass
 class Render:
-    """Render procedural clips to shards."""
+    """Render procedural clips to shards, for the VAE."""
 
-    job: tyro.conf.OmitArgPrefixes[RenderJob]
+    job: OmitArgPrefixes[RenderJob] = field(default_factory=lambda: RenderJob(Path("."), "", 0))
 
 
 @dataclass
 class TrainVAE:
     """Train a small VAE on rendered shards."""
 
-    config: tyro.conf.OmitArgPrefixes[VAEConfig]
+    config: OmitArgPrefixes[VAEConfig]
 
 
 @dataclass
 class NarrowVAE:
     """Make a VAE narrower, with the same latents."""
 
-    config: tyro.conf.OmitArgPrefixes[NarrowVAEConfig]
+    config: OmitArgPrefixes[NarrowVAEConfig]
 
 
-@dataclass
-class Encode:
-    """Encode rendered shards with a VAE.
-
-    Attributes:
-        rendered: folder of rendered shards.
-        out: folder of encoded ones.
-        vae: folder of the VAE.
-        device: where to encode.
-        mixed_precision: "bf16" where the processor multiplies it fast.
-    """
-
-    rendered: Path
-    out: Path
-    vae: Path
-    device: str = "cpu"
-    mixed_precision: Literal["no", "bf16"] = "no"
-
-
-@dataclass
-class Train:
-    """Train the UNet by a recipe; a stopped run goes on where it was.
-
-    Attributes:
-        recipe: name of the recipe.
-        shards: folder of encoded shards.
-        out: folder of the run.
-        steps: instead of the recipe's.
-        mixed_precision: instead of the recipe's; "bf16" doubles the speed of processors that
-            multiply it fast (Intel's AMX) and slows down others.
-        init_from: weights to start from instead of the recipe's start: a file or folder.
-        threads: CPU threads; 0 leaves PyTorch's choice.
-    """
-
-    recipe: str
-    shards: Path
-    out: Path
-    steps: int | None = None
-    mixed_precision: Literal["no", "fp16", "bf16"] | None = None
-    init_from: Path | None = None
-    threads: int = 0
-
-
-@dataclass
-class Export:
-    """Write a model folder of a run's averaged weights.
-
-    Attributes:
-        unet: the run's ``unet`` folder.
-        vae: folder of the VAE.
-        out: the model folder.
-    """
-
-    unet: Path
-    vae: Path
-    out: Path
+_Command = Recipes | Check | Encode | Train | Export | Render | TrainVAE | NarrowVAE
 
 
 def main() -> None:
     """Parse the command line and run one command."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    command = tyro.cli(Render | TrainVAE | NarrowVAE | Encode | Train | Export)
+    command: _Command = tyro.cli(_Command)  # type: ignore[arg-type]
     try:
         run(command)
-    except InvalidInputError as error:
+    except (InvalidInputError, MissingDependencyError, NonFiniteLossError, WeightsError) as error:
         raise SystemExit(f"error: {error}") from error
 
 
-def run(command: Render | TrainVAE | NarrowVAE | Encode | Train | Export) -> None:
+def run(command: _Command) -> None:
     """Run one command."""
-    if isinstance(command, Render):
+    if isinstance(command, Train):
+        train(
+            configured(command.recipe, command.data, command.out, command.settings),
+            resume=command.resume,
+        )
+    elif isinstance(command, Recipes):
+        _print_recipes(command)
+    elif isinstance(command, Check):
+        _check(command)
+    elif isinstance(command, Encode):
+        _encode(command)
+    elif isinstance(command, Export):
+        export_run(command.job)
+    elif isinstance(command, Render):
         render_shards(command.job)
     elif isinstance(command, TrainVAE):
         train_vae(command.config)
-    elif isinstance(command, NarrowVAE):
-        narrow_vae(command.config)
-    elif isinstance(command, Encode):
-        vae = AutoencoderKLTemporalDecoder.from_pretrained(command.vae).to(command.device)
-        dtype = torch.bfloat16 if command.mixed_precision == "bf16" else torch.float32
-        encode_shards(command.rendered, command.out, vae, device=command.device, dtype=dtype)
-    elif isinstance(command, Export):
-        export_model(command.unet, command.vae, command.out)
     else:
-        _train(command)
+        narrow_vae(command.config)
 
 
-def _train(command: Train) -> None:
-    if command.recipe not in RECIPES:
+def configured(recipe: str, data: Path, out: Path, settings: tuple[str, ...] = ()) -> RunConfig:
+    """A recipe's configuration with settings of its user's.
+
+    Raises:
+        InvalidInputError: there is no such recipe or field, or the whole does not fit together.
+    """
+    if recipe not in RECIPES:
+        raise InvalidInputError(f"recipe is {recipe!r}, expected one of {', '.join(RECIPES)}.")
+    return apply_settings(RECIPES[recipe](data, out), settings)
+
+
+def _print_recipes(command: Recipes) -> None:
+    if command.show is not None:
+        config = configured(command.show, Path("data"), Path("runs") / command.show)
+        sys.stdout.write(json.dumps(to_record(config), indent=2) + "\n")
+        return
+    width = max(map(len, RECIPES))
+    for name, recipe in RECIPES.items():
+        first_line = (recipe.__doc__ or "").splitlines()[0]
+        sys.stdout.write(f"{name:<{width}}  {first_line}\n")
+
+
+def _check(command: Check) -> None:
+    config = configured(command.recipe, command.data, Path("."), command.settings)
+    for source in config.data.active_sources:
+        dataset = open_source_dataset(source)
+        count = len(dataset.scene_ids)
+        first = dataset.scene(dataset.scene_ids[0])
+        told = f"{count} scenes ({source.mode}), {first.scene_id} has {len(first.cameras)} pictures"
+        sys.stdout.write(f"{source.name}: {told}\n")
+
+
+def _encode(command: Encode) -> None:
+    config = configured(command.recipe, command.data, Path("."), command.settings)
+    folder = command.vae or config.model.vae
+    if folder is None:
+        raise InvalidInputError("the recipe has no VAE of its own; give its folder as --vae.")
+    unknown = set(command.sources) - {source.name for source in config.data.sources}
+    if unknown:
         raise InvalidInputError(
-            f"recipe is {command.recipe!r}, expected one of {', '.join(RECIPES)}."
+            f"sources has {', '.join(sorted(unknown))}, expected names of "
+            f"{', '.join(source.name for source in config.data.sources)}."
         )
     if command.threads:
         torch.set_num_threads(command.threads)
-    config = RECIPES[command.recipe](command.shards, command.out)
-    for name in ("steps", "mixed_precision", "init_from"):
-        if getattr(command, name) is not None:
-            config = replace(config, **{name: getattr(command, name)})
-    train(config)
+    dtype = torch.bfloat16 if command.precision == "bf16" else torch.float32
+    vae = Autoencoder.from_pretrained(folder, dtype=dtype, device=command.device)
+    for source in config.data.active_sources:
+        if not command.sources or source.name in command.sources:
+            encode_source(source, config.data, vae, folder, command.job)
 
 
 if __name__ == "__main__":

@@ -85,4 +85,6 @@ def check_same_run(config: RunConfig) -> None:
 def _may_change(name: str) -> bool:
     if name.startswith("data.sources.") and name.endswith(".root"):
         return True
-    return any(name == free or (free.endswith(".") and name.startswith(free)) for free in _MAY_CHANGE)
+    return any(
+        name == free or (free.endswith(".") and name.startswith(free)) for free in _MAY_CHANGE
+    )

@@ -176,9 +176,7 @@ def _too_many(name: str, broken: list[BrokenScene]) -> str:
     return f"source {name}: {len(broken)} scenes in a row cannot be used ({told}); mend its data."
 
 
-def _stacked(
-    number: int, mode: str, clips: list[Clip], broken: list[BrokenScene]
-) -> MicroBatch:
+def _stacked(number: int, mode: str, clips: list[Clip], broken: list[BrokenScene]) -> MicroBatch:
     pixels = [clip.pixels for clip in clips if clip.pixels is not None]
     latents = [clip.latents for clip in clips if clip.latents is not None]
     return MicroBatch(

@@ -1,9 +1,12 @@
 """The training loop: draw, forward and backward, clip, check, step, average, log, save."""
 
+import contextlib
 import json
 import logging
 import math
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,205 +14,289 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import Tensor
+from tqdm import tqdm
 
+from genxd_core.autoencoder import Autoencoder
 from genxd_core.errors import InvalidInputError
 from genxd_core.files import write_atomically
-from genxd_core.model.unet import GenXDUNet
-from genxd_core.model.weights import load_unet
 
-from .attention import plain_attention
-from .checkpoint import load_checkpoint, save_checkpoint
+from . import run_state
+from .accelerated import check_blocks, make_accelerator, seed_step, start_trackers
+from .broken import BrokenScenes
+from .checkpoint import check_same_run, load_checkpoint, save_checkpoint
 from .config import RunConfig
-from .data import ClipStore, draw_batch
+from .data import MicroBatch, MicroBatches, load_micro_batches, seeded_rng
 from .ema import WeightAverage
-from .optim import cosine, muon_and_adam, set_rates
-from .step import batch_loss
+from .metrics_log import RunLog, memory_gib
+from .network import build_network
+from .optim import build_optimizers, set_rates, share_of_peak
+from .step import Batch, batch_loss
+from .stopping import StopRequest
+from .validation_run import Validation
+from .weights_folder import save_weights
 
-__all__ = ["train"]
+__all__ = ["NonFiniteLossError", "TrainingRun", "train"]
 
 _log = logging.getLogger(__name__)
 
 
-def train(config: RunConfig) -> Path:
-    """Train, or go on with a run that was stopped; returns the folder of the averaged weights."""
-    torch.manual_seed(config.seed)
-    accelerator = Accelerator(mixed_precision=config.mixed_precision)
-    unet = _build_network(config).to(accelerator.device)
-    unet.enable_gradient_checkpointing(config.gradient_checkpointing)
-    optimizers = build_optimizers(unet, config)
-    average = WeightAverage(unet, config.ema_half_life)
-    rng = torch.Generator().manual_seed(config.seed)
-    config.out.mkdir(parents=True, exist_ok=True)
-    state_file = config.out / "state.pt"
-    _record_run(config)
-    start = _resume(state_file, unet, optimizers, average, rng)
-    model, *optimizers = accelerator.prepare(unet, *optimizers)
-    store = ClipStore(config.shards)
-    store.expect([entry.family for entry in config.mix])
+class NonFiniteLossError(FloatingPointError):
+    """The loss became NaN or infinite; the batch is saved, and the last checkpoint is whole."""
 
-    meter = _Meter(config)
-    for step in range(start, config.steps):
-        share = cosine(step, config.steps, warmup=config.warmup, last=config.final_lr_share)
-        set_rates(optimizers, share)
-        for _ in range(config.accumulate):
-            batch = draw_batch(store, config, rng).to(accelerator.device)
-            # Mixed precision is in the prepared model's forward pass alone.
-            loss, figures = batch_loss(model, batch, config.loss, rng)
-            accelerator.backward(loss / config.accumulate)
-            value = meter.add(batch.mode, figures)
-            if not math.isfinite(value):
-                raise FloatingPointError(f"the loss is {value} at step {step}; nothing was saved")
-        norm = accelerator.clip_grad_norm_(unet.parameters(), config.clip_norm)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        average.update(unet, step + 1)
-        if (step + 1) % config.log_every == 0:
-            meter.write(step + 1, float(norm))
-            store.refresh()
-        if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-            _save(state_file, step + 1, unet, optimizers, average, rng)
-            save_weights(config, average.values, step + 1)
+
+def train(config: RunConfig, *, resume: bool = False) -> Path:
+    """Train; returns the folder of the averaged weights.
+
+    Args:
+        config: of the run.
+        resume: go on from the folder's checkpoint if there is one.
+
+    Raises:
+        InvalidInputError: what is asked for cannot work, or the folder holds a run and ``resume``
+            is not set, or one of another configuration.
+        NonFiniteLossError: see there.
+    """
+    run = TrainingRun(config, resume=resume)
+    run.go()
     return config.out / "unet"
 
 
-def build_optimizers(unet: GenXDUNet, config: RunConfig) -> list[torch.optim.Optimizer]:
-    """The optimisers of a run, with their peak learning rates."""
-    if config.optimizer == "muon":
-        return muon_and_adam(
-            unet.named_parameters(),
-            ends=("conv_in", "conv_out"),
-            muon_lr=config.muon_lr,
-            adam_lr=config.peak_lr,
-            weight_decay=config.weight_decay,
-            muon_dtype=torch.bfloat16 if config.mixed_precision == "bf16" else None,
-        )
-    adam = torch.optim.AdamW(unet.parameters(), lr=config.peak_lr, weight_decay=config.weight_decay)
-    adam.param_groups[0]["peak_lr"] = config.peak_lr
-    return [adam]
+class TrainingRun:
+    """One process's part of a run.
 
-
-def save_weights(config: RunConfig, values: dict[str, Tensor], step: int) -> None:
-    """Write averaged weights in the released layout: ``unet/config.json`` and safetensors."""
-    folder = config.out / "unet"
-    folder.mkdir(parents=True, exist_ok=True)
-    meta = {"genxd_config": json.dumps(config.unet.to_dict()), "steps": str(step)}
-    path = folder / "diffusion_pytorch_model.safetensors"
-    write_atomically(path, lambda p: save_file(values, p, metadata=meta))
-    write_atomically(folder / "config.json", config.unet.to_json)
-
-
-def _build_network(config: RunConfig) -> GenXDUNet:
-    attention = plain_attention if config.plain_attention else None
-    unet = GenXDUNet(config.unet, attention=attention)
-    if config.init_from is None:
-        soften_start_(unet)
-        return unet
-    source = load_unet(config.init_from)
-    if source.config != config.unet:
-        raise InvalidInputError(
-            f"init_from is {config.init_from}, a network of another configuration than unet: "
-            f"{source.config}, expected {config.unet}."
-        )
-    unet.load_state_dict(source.state_dict())
-    return unet
-
-
-@torch.no_grad()
-def soften_start_(unet: GenXDUNet) -> None:
-    """Start every residual branch at zero, and the fusion half way: training from scratch.
-
-    SVD's start (fusion at sigmoid(5)) presumes temporal layers that already work.
+    Args:
+        config: of the run.
+        resume: see `train`.
     """
-    for name, parameter in unet.named_parameters():
-        if (
-            name.endswith(("res_block.conv2.weight", "proj_out.weight"))
-            or name == "conv_out.weight"
-        ):
-            parameter.zero_()
-        if name.endswith("time_mixer.gamma"):
-            parameter.zero_()
 
+    def __init__(self, config: RunConfig, *, resume: bool = False) -> None:
+        self.config, self.state_file = config, config.out / "state.pt"
+        if self.state_file.exists() and not resume:
+            raise InvalidInputError(
+                f"out is {config.out}, which holds a run; go on with it by --resume, or choose "
+                "another folder."
+            )
+        if config.engine.threads:
+            torch.set_num_threads(config.engine.threads)
+        self.accelerator = make_accelerator(config)
+        check_blocks(config, self.accelerator.num_processes)
+        self.accumulate = config.data.accumulation(self.accelerator.num_processes)
+        self.batches = MicroBatches(config.data, config.engine.seed)
+        self.vae = self._load_vae()
+        torch.manual_seed(config.engine.seed)
+        network = build_network(config.model)
+        optimizers = build_optimizers(network, config)
+        self.model, *self.optimizers = self.accelerator.prepare(network, *optimizers)
+        self.network = self.accelerator.unwrap_model(self.model)
+        self.average = WeightAverage(self.network, config.optim.ema_half_life)
+        self.step = self._resume()
+        if self.accelerator.is_main_process:
+            check_same_run(config)
+        self.broken = BrokenScenes(config, self.accelerator.process_index)
+        self.validation = Validation(config, self.vae)
 
-# What may change when a run goes on: how long it takes, and how it is watched and computed.
-_MAY_CHANGE = ("steps", "log_every", "save_every", "mixed_precision", "plain_attention", "shards")
-
-
-def _record_run(config: RunConfig) -> None:
-    """Write ``run.json``, unless the folder holds another run."""
-    file = config.out / "run.json"
-    record = json.loads(json.dumps(config.to_dict()))
-    if (config.out / "state.pt").exists() and file.exists():
-        earlier = json.loads(file.read_text(encoding="utf-8"))
-        for name, value in record.items():
-            if name in earlier and name not in _MAY_CHANGE and earlier[name] != value:
+    def _load_vae(self) -> Autoencoder | None:
+        folder = self.config.model.vae
+        if folder is None:
+            if self.config.data.latents is None:
                 raise InvalidInputError(
-                    f"out is {config.out}, which holds a run with {name} {earlier[name]!r}, not "
-                    f"{value!r}; go on with that, or choose another folder."
+                    "model.vae is not set, and pictures are encoded while training; give the "
+                    "folder of the VAE, or set data.latents to clips that trainer encode made."
                 )
-    write_atomically(file, lambda p: p.write_text(json.dumps(record, indent=2), encoding="utf-8"))
+            return None
+        half = self.config.engine.mixed_precision
+        dtype = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[half]
+        return Autoencoder.from_pretrained(folder, dtype=dtype, device=self.accelerator.device)
+
+    # ---- the loop -------------------------------------------------------------------------------
+
+    def go(self) -> None:
+        """Train to the last step, or until asked to stop."""
+        start_trackers(self.accelerator, self.config)
+        log = RunLog(self.config.out, self.accelerator, self.step)
+        engine = self.config.engine
+        loader, logged = self._loader(), self.step
+        pending = _Pending()
+        with StopRequest() as stop, self._bar() as bar:
+            while self.step < engine.steps:
+                norm = self._one_step(loader, log, pending)
+                self.step += 1
+                bar.update(1)
+                if self.step % engine.log_every == 0:
+                    figures = {"grad_norm": norm, "lr": self.optimizers[0].param_groups[0]["lr"]}
+                    row = log.write(self.step, self.step - logged, figures)
+                    logged = self.step
+                    bar.set_postfix(_short(row))
+                if self._is_due(self.config.validation.every):
+                    self._validate(log)
+                stopping = self._all_agree(stop.asked)
+                if self._is_due(engine.save_every) or stopping or self.step == engine.steps:
+                    self._check(pending)
+                    self._save()
+                if stopping:
+                    _log.warning("stopped at step %d; go on with --resume", self.step)
+                    break
+        self.accelerator.end_training()
+
+    def _one_step(self, loader: Iterator[MicroBatch], log: RunLog, pending: "_Pending") -> Tensor:
+        """One optimiser step; returns the gradient's norm."""
+        rank = self.accelerator.process_index
+        seed_step(self.config, self.step, rank)
+        set_rates(self.optimizers, share_of_peak(self.step, self.config))
+        for place in range(self.accumulate):
+            began = time.perf_counter()
+            micro = next(loader)
+            waited = time.perf_counter() - began
+            self.broken.note(micro)
+            with self._syncing(last=place == self.accumulate - 1):
+                loss = self._loss(micro)
+                self.accelerator.backward(loss / self.accumulate)
+            log.add(micro.mode, loss, len(micro.c2w), waited)
+            # The last step's loss is there by now, so that looking at it does not wait.
+            self._check(pending)
+            pending.add(micro.number, loss)
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        norm = self.accelerator.clip_grad_norm_(trained, self.config.optim.clip_norm)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.average.update(self.network, self.step + 1)
+        assert norm is not None
+        return run_state.full(norm)
+
+    def _loss(self, micro: MicroBatch) -> Tensor:
+        rng = seeded_rng(self.config.engine.seed, "noise", micro.number)
+        # Mixed precision is in the prepared model's forward pass alone.
+        loss, _ = batch_loss(self.model, self._to_batch(micro), self.config.loss, rng)
+        return loss
+
+    def _to_batch(self, micro: MicroBatch) -> Batch:
+        device = self.accelerator.device
+        latents = micro.latents
+        if latents is None:
+            assert micro.pixels is not None and self.vae is not None
+            pixels = micro.pixels.to(device, non_blocking=True)
+            latents = self.vae.encode(pixels.flatten(0, 1).float() / 255)
+            latents = latents.unflatten(0, pixels.shape[:2])
+        return Batch(latents, micro.c2w, micro.Ks_norm, micro.motion_strength, micro.mode).to(
+            device
+        )
+
+    def _loader(self) -> Iterator[MicroBatch]:
+        at_once = self.accumulate * self.accelerator.num_processes
+        return load_micro_batches(
+            self.batches,
+            first=self.step * at_once,
+            last=self.config.engine.steps * at_once,
+            rank=self.accelerator.process_index,
+            processes=self.accelerator.num_processes,
+            pin_memory=self.accelerator.device.type == "cuda",
+        )
+
+    def _syncing(self, *, last: bool) -> contextlib.AbstractContextManager[Any]:
+        """Gradients are exchanged once a step, with the last micro-batch."""
+        return contextlib.nullcontext() if last else self.accelerator.no_sync(self.model)
+
+    def _bar(self) -> "tqdm[Any]":
+        return tqdm(
+            total=self.config.engine.steps,
+            initial=self.step,
+            unit="step",
+            disable=not self.accelerator.is_main_process,
+        )
+
+    def _is_due(self, every: int) -> bool:
+        return every > 0 and self.step % every == 0
+
+    def _all_agree(self, asked: bool) -> bool:
+        """Whether to stop: several processes decide it together, at the steps that are logged."""
+        if self.accelerator.num_processes == 1:
+            return asked
+        if not self._is_due(self.config.engine.log_every):
+            return False
+        flag = torch.tensor(float(asked), device=self.accelerator.device)
+        return float(self.accelerator.reduce(flag, "sum")) > 0
+
+    # ---- what goes wrong ------------------------------------------------------------------------
+
+    def _check(self, pending: "_Pending") -> None:
+        """Stop if a loss that was noted before is not finite."""
+        for number, loss in pending.take():
+            if not math.isfinite(float(loss)):
+                file = self._save_batch(number)
+                raise NonFiniteLossError(
+                    f"the loss is {float(loss)} at step {self.step}, micro-batch {number}; the "
+                    f"batch is in {file}, and the last checkpoint is from before. Look at its "
+                    "scenes, lower optim.lr, or train with engine.mixed_precision=bf16."
+                )
+
+    def _save_batch(self, number: int) -> Path:
+        micro = self.batches[number]
+        file = self.config.out / f"bad_batch_{number}.safetensors"
+        names = ("pixels", "latents", "c2w", "Ks_norm", "motion_strength")
+        tensors = {n: getattr(micro, n) for n in names if getattr(micro, n) is not None}
+        scenes = [[p.dataset, p.scene_id, list(p.frames)] for p in micro.provenance]
+        meta = {"mode": micro.mode, "scenes": json.dumps(scenes)}
+        write_atomically(file, partial(save_file, tensors, metadata=meta))
+        return file
+
+    # ---- what is kept ---------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        """Write the checkpoint and the averaged weights; all processes take part."""
+        raw = [optimizer.optimizer for optimizer in self.optimizers]
+        scaler = self.accelerator.scaler
+        state = {
+            "step": self.step,
+            "network": run_state.parameters(self.network),
+            "optimizers": run_state.optimizer_states(self.network, raw),
+            "average": {n: run_state.full(v) for n, v in self.average.values.items()},
+            "scaler": None if scaler is None else scaler.state_dict(),
+        }
+        if self.accelerator.is_main_process:
+            save_checkpoint(self.state_file, state)
+            save_weights(self.config, self.network, state["average"], self.step)
+        self.accelerator.wait_for_everyone()
+
+    def _resume(self) -> int:
+        if not self.state_file.exists():
+            return 0
+        check_same_run(self.config)
+        state = load_checkpoint(self.state_file)
+        run_state.load_parameters(self.network, state["network"])
+        raw = [optimizer.optimizer for optimizer in self.optimizers]
+        run_state.load_optimizers(self.network, raw, state["optimizers"])
+        self.average.load(state["average"])
+        if self.accelerator.scaler is not None and state["scaler"] is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        _log.info("going on from step %d of %s", state["step"], self.state_file)
+        return int(state["step"])
+
+    def _validate(self, log: RunLog) -> None:
+        alone = self.config.engine.sharding == "ddp"
+        if self.accelerator.is_main_process or not alone:
+            with self.average.swapped(self.network):
+                figures = self.validation.run(self.network, self.step, self.accelerator)
+            log.note({"step": self.step, **figures})
+        self.accelerator.wait_for_everyone()
 
 
-def _save(
-    path: Path,
-    step: int,
-    unet: GenXDUNet,
-    optimizers: list[torch.optim.Optimizer],
-    average: WeightAverage,
-    rng: torch.Generator,
-) -> None:
-    state = {
-        "step": step,
-        "unet": unet.state_dict(),
-        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-        "average": average.values,
-        "rng": rng.get_state(),
-    }
-    save_checkpoint(path, state)
+class _Pending:
+    """Losses that are still being computed, to be looked at a step later."""
+
+    def __init__(self) -> None:
+        self._losses: list[tuple[int, Tensor]] = []
+
+    def add(self, number: int, loss: Tensor) -> None:
+        self._losses.append((number, loss.detach()))
+
+    def take(self) -> list[tuple[int, Tensor]]:
+        losses, self._losses = self._losses, []
+        return losses
 
 
-def _resume(
-    path: Path,
-    unet: GenXDUNet,
-    optimizers: list[torch.optim.Optimizer],
-    average: WeightAverage,
-    rng: torch.Generator,
-) -> int:
-    if not path.exists():
-        return 0
-    state = load_checkpoint(path)
-    unet.load_state_dict(state["unet"])
-    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(saved)
-    average.values = state["average"]
-    rng.set_state(state["rng"])
-    _log.info("going on from step %d of %s", state["step"], path)
-    return int(state["step"])
-
-
-class _Meter:
-    """Sums figures per mode between two log lines."""
-
-    def __init__(self, config: RunConfig) -> None:
-        self.config = config
-        self.file = config.out / "log.jsonl"
-        self.began = time.perf_counter()
-        self.sums: dict[str, tuple[float, int]] = {}
-
-    def add(self, mode: str, figures: dict[str, Tensor]) -> float:
-        """Count one micro-batch, and return its loss."""
-        total, count = self.sums.get(mode, (0.0, 0))
-        value = float(figures["loss"])
-        self.sums[mode] = (total + value, count + 1)
-        return value
-
-    def write(self, step: int, norm: float) -> None:
-        seconds = (time.perf_counter() - self.began) / self.config.log_every
-        row: dict[str, Any] = {"step": step, "seconds_per_step": round(seconds, 3)}
-        row["eta_minutes"] = round((self.config.steps - step) * seconds / 60, 1)
-        row["grad_norm"] = round(norm, 4)
-        row |= {f"loss_{k}": round(t / n, 5) for k, (t, n) in sorted(self.sums.items())}
-        with self.file.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(row) + "\n")
-        _log.info("%s", row)
-        self.sums, self.began = {}, time.perf_counter()
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    """What of a line fits beside the bar."""
+    short = {name: f"{row[name]:.3g}" for name in row if name.startswith("loss")}
+    clips, memory = row["clips_per_second"], row["memory_gib"]
+    return {**short, "clips/s": f"{clips:.3g}", "GiB": f"{memory:.1f}"}

@@ -2,13 +2,56 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
+from genxd_core.optional import require
+
+from .config import RunConfig
 from .muon import Muon
 
-__all__ = ["cosine", "muon_and_adam", "set_rates"]
+__all__ = ["build_optimizers", "cosine", "muon_and_adam", "set_rates", "share_of_peak"]
+
+
+def build_optimizers(network: nn.Module, config: RunConfig) -> list[torch.optim.Optimizer]:
+    """The optimisers of a run, with their peak learning rates, of all that is trained.
+
+    Raises:
+        MissingDependencyError: 8-bit AdamW without bitsandbytes.
+    """
+    optim = config.optim
+    named = [(name, value) for name, value in network.named_parameters() if value.requires_grad]
+    if optim.name == "muon":
+        return muon_and_adam(
+            named,
+            ends=("conv_in", "conv_out"),
+            muon_lr=optim.muon_lr,
+            adam_lr=optim.lr,
+            weight_decay=optim.weight_decay,
+            muon_dtype=torch.bfloat16 if config.engine.mixed_precision == "bf16" else None,
+        )
+    kind: Any = torch.optim.AdamW
+    if optim.name == "adamw8bit":
+        kind = require(
+            "bitsandbytes",
+            extra="train",
+            purpose="keep AdamW's state in 8 bits",
+            instead="Or set optim.name=adamw.",
+        ).optim.AdamW8bit
+    adam: torch.optim.Optimizer = kind(
+        [value for _, value in named], lr=optim.lr, weight_decay=optim.weight_decay
+    )
+    adam.param_groups[0]["peak_lr"] = optim.lr
+    return [adam]
+
+
+def share_of_peak(step: int, config: RunConfig) -> float:
+    """The learning rate of a step as a share of its peak."""
+    optim = config.optim
+    last = 1.0 if optim.schedule == "constant" else optim.final_share
+    return cosine(step, config.engine.steps, warmup=optim.warmup, last=last)
 
 
 def muon_and_adam(

@@ -1,0 +1,60 @@
+"""Averaged weights of a run on disk: a network in the released layout, or adapters."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from genxd_core.files import write_atomically
+from genxd_core.model.unet import GenXDUNet
+
+from .config import RunConfig
+from .settings import to_record
+
+__all__ = ["LORA_FILE", "WEIGHTS_FILE", "save_weights"]
+
+WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
+LORA_FILE = "adapters.safetensors"
+
+
+def save_weights(
+    config: RunConfig, network: GenXDUNet, values: dict[str, Tensor], step: int
+) -> None:
+    """Write ``unet/``, and now and then a copy that later ones do not replace.
+
+    Args:
+        config: of the run.
+        network: what is trained.
+        values: averaged values of what is trained, by name.
+        step: of the run.
+    """
+    folders = [config.out / "unet"]
+    if config.engine.keep_every and step % config.engine.keep_every == 0:
+        folders.append(config.out / f"unet_{step:07d}")
+    for folder in folders:
+        _write(config, network, values, step, folder)
+
+
+def _write(
+    config: RunConfig, network: GenXDUNet, values: dict[str, Tensor], step: int, folder: Path
+) -> None:
+    unet = dict(network.config.to_dict())
+    if config.model.camera != "rays":
+        unet["variant"] = "camera_attention"
+    meta = {
+        "genxd_config": json.dumps(unet),
+        "steps": str(step),
+        "recipe": config.recipe,
+        "start": config.model.start,
+    }
+    adapters = config.model.lora is not None
+    if adapters:
+        meta["lora"] = json.dumps(to_record(config.model.lora))
+        meta["start_from"] = str(config.model.start_from)
+    name = LORA_FILE if adapters else WEIGHTS_FILE
+    tensors = {key: value.contiguous() for key, value in values.items()}
+    write_atomically(folder / name, partial(save_file, tensors, metadata=meta))
+    text = json.dumps(unet, indent=2) + "\n"
+    write_atomically(folder / "config.json", lambda p: p.write_text(text, encoding="utf-8"))
