@@ -167,7 +167,8 @@ class TrainingRun:
     def _loss(self, micro: MicroBatch) -> Tensor:
         rng = seeded_rng(self.config.engine.seed, "noise", micro.number)
         # Mixed precision is in the prepared model's forward pass alone.
-        loss, _ = batch_loss(self.model, self._to_batch(micro), self.config.loss, rng)
+        batch, camera = self._to_batch(micro), self.config.model.camera
+        loss, _ = batch_loss(self.model, batch, self.config.loss, rng, camera=camera)
         return loss
 
     def _to_batch(self, micro: MicroBatch) -> Batch:
@@ -266,7 +267,9 @@ class TrainingRun:
         run_state.load_parameters(self.network, state["network"])
         raw = [optimizer.optimizer for optimizer in self.optimizers]
         run_state.load_optimizers(self.network, raw, state["optimizers"])
-        self.average.load(state["average"])
+        own = self.average.values
+        average = {n: run_state.shared_as(v, own[n]) for n, v in state["average"].items()}
+        self.average.load_state_dict(average)
         if self.accelerator.scaler is not None and state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         _log.info("going on from step %d of %s", state["step"], self.state_file)

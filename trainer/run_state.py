@@ -7,7 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-__all__ = ["full", "load_optimizers", "load_parameters", "optimizer_states", "parameters"]
+__all__ = [
+    "full",
+    "load_optimizers",
+    "load_parameters",
+    "optimizer_states",
+    "parameters",
+    "shared_as",
+]
 
 
 def full(value: Tensor) -> Tensor:
@@ -27,7 +34,7 @@ def load_parameters(network: nn.Module, values: dict[str, Tensor]) -> None:
     """Put back what `parameters` gave."""
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            parameter.copy_(_like(values[name], parameter))
+            parameter.copy_(shared_as(values[name], parameter))
 
 
 def optimizer_states(
@@ -68,11 +75,15 @@ def _state_value(key: str, value: Any, parameter: Tensor) -> Any:
     # PyTorch keeps the number of steps on the CPU.
     if not isinstance(value, Tensor) or key == "step":
         return value
-    return _like(value, parameter) if value.shape == parameter.shape else value.to(parameter.device)
+    return (
+        shared_as(value, parameter)
+        if value.shape == parameter.shape
+        else value.to(parameter.device)
+    )
 
 
-def _like(value: Tensor, parameter: Tensor) -> Tensor:
-    """A whole tensor on the parameter's device, divided as the parameter is."""
+def shared_as(value: Tensor, parameter: Tensor) -> Tensor:
+    """Of what `full` gave: a whole tensor on the parameter's device, divided as the parameter is."""
     value = value.to(parameter.device)
     if isinstance(parameter, DTensor):
         return distribute_tensor(value, parameter.device_mesh, parameter.placements)

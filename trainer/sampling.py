@@ -19,22 +19,9 @@ from genxd_core.model.conditioning import Condition, check_indices, network_inpu
 from genxd_core.model.unet import GenXDUNet
 
 from .camera_attention import CameraAttentionUNet, camera_vector
-from .step import batched_rays
+from .step import batched_rays, entangled
 
 __all__ = ["entangled", "generate"]
-
-
-def entangled(mode: str, motion_strength: Float[Tensor, "b"]) -> tuple[str, Float[Tensor, "b"]]:
-    """Mode and strength of clips for "w.o. motion disentangle" (Sec. 5.4, Table 5).
-
-    Without it all data pass the temporal layers: a still scene is a 4D clip of strength 0. For
-    training and sampling alike.
-
-    Args:
-        mode: "3d", "video" or "4d".
-        motion_strength: what the network takes; without effect on still scenes.
-    """
-    return ("4d", torch.zeros_like(motion_strength)) if mode == "3d" else (mode, motion_strength)
 
 
 @torch.no_grad()

@@ -11,9 +11,10 @@ from genxd_core.diffusion.preconditioning import c_in, timestep_of, v_target
 from genxd_core.model.conditioning import Condition, network_input
 from genxd_core.model.unet import GenXDUNet
 
+from .camera_attention import camera_vector
 from .config import LossConfig
 
-__all__ = ["Batch", "batch_loss", "batched_rays", "draw_conditioned_views"]
+__all__ = ["Batch", "batch_loss", "batched_rays", "draw_conditioned_views", "entangled"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,12 @@ class Batch:
 
 
 def batch_loss(
-    unet: GenXDUNet, batch: Batch, config: LossConfig, rng: torch.Generator
+    unet: GenXDUNet,
+    batch: Batch,
+    config: LossConfig,
+    rng: torch.Generator,
+    *,
+    camera: str = "rays",
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of one micro-batch (Sec. 4.1; EDM with SVD's log-normal noise levels).
 
@@ -53,6 +59,7 @@ def batch_loss(
         batch: the clips.
         config: noise levels, number of conditioned views, dropping of the condition.
         rng: CPU generator of every random choice.
+        camera: how the network is told of cameras (``model.camera``).
 
     Returns:
         The loss, and figures to log.
@@ -64,10 +71,10 @@ def batch_loss(
     mask[torch.arange(size)[:, None], order] = True
     mask = mask.to(latents.device)
     rays = batched_rays(batch.c2w, batch.Ks_norm, order[:, 0], latents.shape[-2:])
-    mode = "4d" if batch.mode == "3d" and not config.disentangle_motion else batch.mode
-    condition = Condition.build(
-        latents, mask, rays, mode=mode, motion_strength=batch.motion_strength
-    )
+    mode, strength = batch.mode, batch.motion_strength
+    if not config.disentangle_motion:
+        mode, strength = entangled(mode, strength)
+    condition = Condition.build(latents, mask, rays, mode=mode, motion_strength=strength)
     condition = _dropped(condition, config, rng)
 
     log_sigma = config.log_sigma_mean + config.log_sigma_std * torch.randn(size, generator=rng)
@@ -81,11 +88,32 @@ def batch_loss(
         added_time_ids=condition.added_time_ids,
         indicator=condition.indicator,
         motion_ids=condition.motion_ids,
+        **_camera_embedding(batch, order[:, 0], camera),
     )
     error = (predicted.float() - v_target(latents, noise, sigma)).square().mean(dim=(2, 3, 4))
     target_frames = (~mask).float()
     per_clip = (error * target_frames).sum(dim=1) / target_frames.sum(dim=1)
     return per_clip.mean(), {"loss": per_clip.detach().mean()}
+
+
+def entangled(mode: str, motion_strength: Float[Tensor, "b"]) -> tuple[str, Float[Tensor, "b"]]:
+    """Mode and strength of clips for "w.o. motion disentangle" (Sec. 5.4, Table 5).
+
+    Without it all data pass the temporal layers: a still scene is a 4D clip of strength 0. For
+    training and sampling alike.
+
+    Args:
+        mode: "3d", "video" or "4d".
+        motion_strength: what the network takes; without effect on still scenes.
+    """
+    return ("4d", torch.zeros_like(motion_strength)) if mode == "3d" else (mode, motion_strength)
+
+
+def _camera_embedding(batch: Batch, reference: Tensor, camera: str) -> dict[str, Tensor]:
+    """What a network with camera attention takes beside the rest."""
+    if camera == "rays":
+        return {}
+    return {"cameras": camera_vector(batch.c2w, batch.Ks_norm, reference)}
 
 
 def _dropped(condition: Condition, config: LossConfig, rng: torch.Generator) -> Condition:

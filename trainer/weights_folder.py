@@ -10,6 +10,7 @@ from torch import Tensor
 from genxd_core.files import write_atomically
 from genxd_core.model.unet import GenXDUNet
 
+from .camera_attention import VARIANT
 from .config import RunConfig
 from .settings import to_record
 
@@ -42,7 +43,7 @@ def _write(
 ) -> None:
     unet = dict(network.config.to_dict())
     if config.model.camera != "rays":
-        unet["variant"] = "camera_attention"
+        unet["variant"] = VARIANT
     meta = {
         "genxd_config": json.dumps(unet),
         "steps": str(step),
@@ -54,7 +55,8 @@ def _write(
         meta["lora"] = json.dumps(to_record(config.model.lora))
         meta["start_from"] = str(config.model.start_from)
     name = LORA_FILE if adapters else WEIGHTS_FILE
-    tensors = {key: value.contiguous() for key, value in values.items()}
+    # peft names the set of adapters, of which there is one.
+    tensors = {key.replace(".default.", "."): v.contiguous() for key, v in values.items()}
     write_atomically(folder / name, partial(save_file, tensors, metadata=meta))
     text = json.dumps(unet, indent=2) + "\n"
     write_atomically(folder / "config.json", lambda p: p.write_text(text, encoding="utf-8"))

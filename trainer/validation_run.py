@@ -1,0 +1,3 @@
+class Validation:
+    def __init__(self, config, vae):
+        pass
