@@ -17,9 +17,9 @@ from .cameras.undistort import Undistorter
 from .errors import InvalidInputError
 from .media import load_image
 
-__all__ = ["find_by_name", "load_capture_masks"]
+__all__ = ["MASK_SUFFIXES", "find_by_name", "find_masks", "load_capture_masks", "read_mask"]
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+MASK_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _MOST_NAMED = 3
 
 
@@ -46,20 +46,48 @@ def load_capture_masks(
     folder, path = Path(folder), Path(cameras)
     if not folder.is_dir():
         raise InvalidInputError(f"masks {folder} is no folder; give the folder of the masks.")
-    files = find_by_name(folder, names, _SUFFIXES, what="mask", hint="white where the object is")
+    files = find_masks(folder, names)
     loaded = load_camera_file(path, max_distortion=None)
     to_pinhole = Undistorter()
     masks = torch.empty(len(files), 1, height, width)
     for view, file in enumerate(files):
-        read = load_image(file, upright=not loaded.sizes)
-        grey = read.image.mean(0, keepdim=True)
-        mask = grey if read.alpha is None else grey * read.alpha
-        _check_shape(file, mask, names[view], (width, height))
+        mask = read_mask(file, names[view], upright=not loaded.sizes, size=(width, height))
         if loaded.distortion:
             lens, K_norm = loaded.distortion[view], loaded.cameras.Ks_norm[view]
             mask = to_pinhole(mask.expand(3, -1, -1), K_norm, lens, file.name)[0][:1]
         masks[view] = F.interpolate(mask[None], (height, width), mode="bilinear", antialias=True)[0]
     return masks.clamp(0, 1)
+
+
+def find_masks(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The mask file of each picture; as `find_by_name`.
+
+    Args:
+        folder: of the masks.
+        names: of the pictures.
+    """
+    return find_by_name(folder, names, MASK_SUFFIXES, what="mask", hint="white where the object is")
+
+
+def read_mask(
+    file: Path, name: str, *, upright: bool, size: tuple[int, int]
+) -> Float[Tensor, "1 h w"]:
+    """One mask at the size of its file, in [0, 1]; 1 (white) = object, transparent counts as black.
+
+    Args:
+        file: of the mask.
+        name: of its picture, for the message.
+        upright: as the picture is read.
+        size: (width, height) of the picture; the mask may have another of the same shape.
+
+    Raises:
+        InvalidInputError: it is damaged, or of another shape.
+    """
+    read = load_image(file, upright=upright)
+    grey = read.image.mean(0, keepdim=True)
+    mask = grey if read.alpha is None else grey * read.alpha
+    _check_shape(file, mask, name, size)
+    return mask
 
 
 def find_by_name(
@@ -85,8 +113,8 @@ def find_by_name(
         candidates = [base] if base.lower().endswith(tuple(suffixes)) else []
         candidates += [base + suffix for suffix in suffixes]
         candidates += [stem + suffix for suffix in suffixes]
-        there = [folder / text for text in candidates if (folder / text).is_file()]
-        found += there[:1]
+        there = next((folder / text for text in candidates if (folder / text).is_file()), None)
+        found += [there] if there else []
         missing += [] if there else [base]
     if missing:
         more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""

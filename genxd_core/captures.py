@@ -21,7 +21,17 @@ from .lifting.point_files import load_points
 from .media import load_image
 from .progress import Progress, report
 
-__all__ = ["Capture", "capture_files", "in_order", "load_capture"]
+__all__ = [
+    "Capture",
+    "capture_files",
+    "check_shape",
+    "find_pictures",
+    "folder_of_pictures",
+    "in_order",
+    "load_capture",
+    "read_points",
+    "refuse_ambiguous_lenses",
+]
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _MOST_NAMED = 3
@@ -90,13 +100,13 @@ def load_capture(
     path = Path(cameras)
     loaded = load_camera_file(path, max_distortion=None if undistort else MAX_DISTORTION)
     if undistort:
-        _refuse_ambiguous_lenses(loaded, path)
-    files = _find_pictures(loaded, path, None if images is None else Path(images))
+        refuse_ambiguous_lenses(loaded, path)
+    files = find_pictures(loaded, path, None if images is None else Path(images))
     pictures, Ks_norm = _read_pictures(loaded, files, max_side, undistort, progress)
     return Capture(
         pictures,
         Cameras(loaded.cameras.c2w, Ks_norm, loaded.cameras.times),
-        _read_points(loaded, path),
+        read_points(loaded, path),
         loaded.names or tuple(file.name for file in files),
     )
 
@@ -109,13 +119,22 @@ def capture_files(cameras: str | Path, images: str | Path | None = None) -> list
     """
     path = Path(cameras)
     loaded = load_camera_file(path, max_distortion=None)
-    files = _find_pictures(loaded, path, None if images is None else Path(images))
+    files = find_pictures(loaded, path, None if images is None else Path(images))
     found = find_colmap_model(path) if path.is_dir() else None
     camera_files = sorted(found[0].iterdir()) if found else [path]
     return [*camera_files, *files, *([loaded.points] if loaded.points else [])]
 
 
-def _refuse_ambiguous_lenses(loaded: CameraFile, path: Path) -> None:
+def refuse_ambiguous_lenses(loaded: CameraFile, path: Path) -> None:
+    """Refuse lens coefficients of a ``transforms.json`` that programs take for different ones.
+
+    Args:
+        loaded: what was read.
+        path: where from.
+
+    Raises:
+        InvalidInputError: a view has one; names it.
+    """
     is_json = path.suffix.lower() == ".json" or (path.is_dir() and not find_colmap_model(path))
     for view, lens in enumerate(loaded.distortion if is_json else ()):
         if named := _AMBIGUOUS_IN_JSON & {name for name, value in lens.items() if value}:
@@ -129,10 +148,20 @@ def _refuse_ambiguous_lenses(loaded: CameraFile, path: Path) -> None:
 # ---- where the pictures are ---------------------------------------------------------------------
 
 
-def _find_pictures(loaded: CameraFile, path: Path, images: Path | None) -> list[Path]:
+def find_pictures(loaded: CameraFile, path: Path, images: Path | None) -> list[Path]:
+    """The picture file of each camera.
+
+    Args:
+        loaded: the cameras and the names of their pictures.
+        path: the camera file or folder that they were read from.
+        images: the folder of the pictures; ``None`` looks where such files have it.
+
+    Raises:
+        InvalidInputError: a picture is missing, comes twice, or leads out of the folder.
+    """
     if images is not None and not images.is_dir():
         raise InvalidInputError(f"images {images} is no folder; give the folder of the pictures.")
-    folder = _folder_of_pictures(path) if images is None else images
+    folder = folder_of_pictures(path) if images is None else images
     if loaded.names:
         return _by_name(loaded.names, folder, path, anywhere=images is not None)
     if images is None:
@@ -149,8 +178,12 @@ def _find_pictures(loaded: CameraFile, path: Path, images: Path | None) -> list[
     return files
 
 
-def _folder_of_pictures(path: Path) -> Path:
-    """Of a COLMAP model ``images`` beside it or beside ``sparse``; else where the file lies."""
+def folder_of_pictures(path: Path) -> Path:
+    """Of a COLMAP model ``images`` beside it or beside ``sparse``; else where the file lies.
+
+    Raises:
+        InvalidInputError: a COLMAP model has no such folder.
+    """
     folder = path if path.is_dir() else path.parent
     found = find_colmap_model(folder)
     is_model = path.is_dir() or path.suffix.lower() in (".bin", ".txt")
@@ -188,8 +221,10 @@ def _by_name(names: tuple[str, ...], folder: Path, path: Path, *, anywhere: bool
                 f"path {path} names the picture {name!r:.200}, which leads out of {folder}; give "
                 "the folder of the pictures as images."
             )
-        there = [file for place in inside for file in _spellings(place) if file.is_file()]
-        files += there[:1]
+        spellings = (file for place in inside for file in _spellings(place))
+        # Most are found at once: the others are not looked for then.
+        there = next((file for file in spellings if file.is_file()), None)
+        files += [there] if there else []
         missing += [] if there else [name]
     if missing:
         more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
@@ -237,7 +272,7 @@ def _read_pictures(
         if read.alpha is not None:
             image = image * read.alpha + (1 - read.alpha)
         height, width = image.shape[1:]
-        _check_shape(loaded, view, file, (width, height))
+        check_shape(loaded, view, file, (width, height))
         if view == 0:
             first = (width, height)
             size = _smaller((width, height), max_side)
@@ -256,8 +291,20 @@ def _read_pictures(
     return pictures, Ks_norm
 
 
-def _check_shape(loaded: CameraFile, view: int, file: Path, size: tuple[int, int]) -> None:
-    """Intrinsics are normalised: a picture may be of another size than they were, not shape."""
+def check_shape(loaded: CameraFile, view: int, file: Path, size: tuple[int, int]) -> None:
+    """Refuse a picture that cannot be its camera's.
+
+    Intrinsics are normalised: it may be of another size than they were made for, not shape.
+
+    Args:
+        loaded: the cameras.
+        view: which of them.
+        file: the picture, for the message.
+        size: (width, height) of it in pixels.
+
+    Raises:
+        InvalidInputError: its shape is another.
+    """
     width, height = size
     if loaded.sizes:
         expected, told = loaded.sizes[view], f"{loaded.sizes[view][0]} x {loaded.sizes[view][1]}"
@@ -286,8 +333,16 @@ def _resized(image: Tensor, size: torch.Size) -> Tensor:
     return resized[0].clamp(0, 1)
 
 
-def _read_points(loaded: CameraFile, path: Path) -> PointCloud | None:
-    """The points that come with the cameras; an empty COLMAP model has none."""
+def read_points(loaded: CameraFile, path: Path) -> PointCloud | None:
+    """The points that come with the cameras; an empty COLMAP model has none.
+
+    Args:
+        loaded: what was read, with the points' file.
+        path: where from.
+
+    Raises:
+        InvalidInputError: the file is damaged, or leads out of the folder.
+    """
     file = loaded.points
     if file is None:
         return None

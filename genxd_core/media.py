@@ -6,6 +6,7 @@ Dimension letters: v views.
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -29,6 +30,7 @@ __all__ = [
     "check_fps",
     "contact_sheet",
     "frame_names",
+    "image_size",
     "load_image",
     "load_video",
     "save_frames",
@@ -39,6 +41,7 @@ __all__ = [
 _CAPTION_INK = (60, 60, 60)
 _MARKED_INK = (190, 40, 40)
 _PAPER = (255, 255, 255)
+_ON_THE_SIDE = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _BT709 = 1  # the code points of ITU-T H.273
 _LIMITED_RANGE = 1
 
@@ -56,6 +59,21 @@ class LoadedImage:
     alpha: Float[Tensor, "1 h w"] | None
 
 
+def image_size(path: str | Path, *, upright: bool = True) -> tuple[int, int]:
+    """(width, height) in pixels of a picture, of the file's head alone; as `load_image`.
+
+    Args:
+        path: of the file.
+        upright: after turning it by its EXIF orientation; else as the file has rows and columns.
+
+    Raises:
+        InvalidInputError: as `load_image`.
+    """
+    with _opened(Path(path)) as picture:
+        turned = upright and picture.getexif().get(ExifTags.Base.Orientation, 1) in _ON_THE_SIDE
+        return (picture.height, picture.width) if turned else (picture.width, picture.height)
+
+
 def load_image(path: str | Path, *, upright: bool = True) -> LoadedImage:
     """Load a picture: any format that Pillow reads.
 
@@ -66,7 +84,16 @@ def load_image(path: str | Path, *, upright: bool = True) -> LoadedImage:
     Raises:
         InvalidInputError: the file is missing, damaged, too large, or no picture.
     """
-    path = Path(path)
+    with _opened(Path(path)) as picture:
+        if not upright:
+            picture.getexif().pop(ExifTags.Base.Orientation, None)
+        image, alpha = from_pil(picture)
+    return LoadedImage(image, alpha)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """A picture file; what goes wrong with it is told in words that name it."""
     if not path.is_file():
         problem = "is a folder" if path.is_dir() else "does not exist"
         raise InvalidInputError(f"image {path} {problem}; give a picture file.")
@@ -74,9 +101,7 @@ def load_image(path: str | Path, *, upright: bool = True) -> LoadedImage:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
-                if not upright:
-                    picture.getexif().pop(ExifTags.Base.Orientation, None)
-                image, alpha = from_pil(picture)
+                yield picture
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InvalidInputError(f"image {path} is too large to be opened safely ({error}).") from (
             error
@@ -87,7 +112,6 @@ def load_image(path: str | Path, *, upright: bool = True) -> LoadedImage:
         ) from error
     except (OSError, SyntaxError, ValueError) as error:
         raise InvalidInputError(f"image {path} is damaged ({error}).") from error
-    return LoadedImage(image, alpha)
 
 
 def save_image(image: Shaped[Tensor, "3 h w"], path: str | Path) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..errors import InvalidInputError
 from ..pictures import check_pictures
 
-__all__ = ["COEFFICIENTS", "Undistorter", "distort", "undistort_images"]
+__all__ = ["COEFFICIENTS", "Undistorter", "distort", "pinhole_of_lens", "undistort_images"]
 
 COEFFICIENTS = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
 
@@ -86,12 +86,39 @@ def undistort_images(
     return pictures, pinholes
 
 
+def pinhole_of_lens(
+    K_norm: Float[Tensor, "3 3"],
+    coefficients: Mapping[str, float],
+    *,
+    width: int,
+    height: int,
+    where: str,
+) -> Float[Tensor, "3 3"]:
+    """Normalised intrinsics of the pinhole camera that `undistort_images` puts in a lens' place.
+
+    Args:
+        K_norm: normalised intrinsics of the lens.
+        coefficients: by name, of `COEFFICIENTS`.
+        width: of the picture in pixels.
+        height: of the picture in pixels.
+        where: names the view in a message.
+
+    Raises:
+        InvalidInputError: as `undistort_images`.
+    """
+    _check_coefficients(coefficients, where)
+    if not any(coefficients.values()):
+        return K_norm
+    K, scale = _in_pixels(K_norm, width, height)
+    pinhole = _scaled(K, _least_zoom(K, coefficients, width, height, where))
+    return (pinhole / scale).to(K_norm)
+
+
 class Undistorter:
     """`undistort_images` for one picture after another; what it knows of the last lens is kept."""
 
     def __init__(self) -> None:
-        self._key: object = None
-        self._plan: tuple[Tensor, Tensor] | None = None
+        self._last: tuple[object, tuple[Tensor, Tensor]] | None = None
 
     def __call__(
         self,
@@ -99,6 +126,8 @@ class Undistorter:
         K_norm: Float[Tensor, "3 3"],
         coefficients: Mapping[str, float],
         where: str,
+        *,
+        pinhole: Float[Tensor, "3 3"] | None = None,
     ) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "3 3"]]:
         """Picture and normalised intrinsics of the pinhole camera.
 
@@ -107,6 +136,9 @@ class Undistorter:
             K_norm: normalised intrinsics of the lens.
             coefficients: by name, of `COEFFICIENTS`.
             where: names the view in a message.
+            pinhole: normalised intrinsics that are wanted, of `pinhole_of_lens` for a picture of
+                this shape and perhaps another size; by default for this picture. Where it sees a
+                fraction of a pixel past the border, the border's colour goes on.
 
         Raises:
             InvalidInputError: as `undistort_images`.
@@ -115,17 +147,27 @@ class Undistorter:
         if not any(coefficients.values()):
             return image, K_norm
         height, width = image.shape[1:]
-        scale = torch.tensor([width, height, 1.0], dtype=torch.float64)[:, None]
-        K = K_norm.detach().cpu().double() * scale
-        key = (*K.flatten().tolist(), *sorted(coefficients.items()), width, height)
-        if self._plan is None or key != self._key:
-            self._key, self._plan = key, _plan(K, coefficients, width, height, where)
-        pinhole, grid = self._plan
+        K, scale = _in_pixels(K_norm, width, height)
+        wanted = None if pinhole is None else _in_pixels(pinhole, width, height)[0]
+        told = () if wanted is None else tuple(wanted.flatten().tolist())
+        key = (*K.flatten().tolist(), *sorted(coefficients.items()), width, height, told)
+        last = self._last
+        if last is None or key != last[0]:
+            if wanted is None:
+                wanted = _scaled(K, _least_zoom(K, coefficients, width, height, where))
+            # One assignment, so that threads cannot mix the plans of two lenses.
+            last = self._last = key, (wanted, _grid(K, wanted, coefficients, width, height))
+        used, grid = last[1]
         # torch's bicubic kernel does not keep straight ramps: it moves edges by up to 0.06 pixels.
         sampled = F.grid_sample(
             image[None], grid.to(image), "bilinear", padding_mode="border", align_corners=False
         )
-        return sampled[0].clamp(0, 1), (pinhole / scale).to(K_norm)
+        return sampled[0].clamp(0, 1), (used / scale).to(K_norm)
+
+
+def _in_pixels(K_norm: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
+    scale = torch.tensor([width, height, 1.0], dtype=torch.float64)[:, None]
+    return K_norm.detach().cpu().double() * scale, scale
 
 
 def _check_coefficients(coefficients: Mapping[str, float], where: str) -> None:
@@ -140,16 +182,15 @@ def _check_coefficients(coefficients: Mapping[str, float], where: str) -> None:
             )
 
 
-def _plan(
-    K: Tensor, coefficients: Mapping[str, float], width: int, height: int, where: str
-) -> tuple[Tensor, Tensor]:
-    """The pinhole camera in pixels, and where `grid_sample` looks."""
-    pinhole = _scaled(K, _least_zoom(K, coefficients, width, height, where))
+def _grid(
+    K: Tensor, pinhole: Tensor, coefficients: Mapping[str, float], width: int, height: int
+) -> Tensor:
+    """Where `grid_sample` looks for the pinhole camera's pixels; both cameras in pixels."""
     columns = torch.arange(width, dtype=torch.float64) + 0.5
     rows = torch.arange(height, dtype=torch.float64) + 0.5
     source = _source(_pixels(columns, rows), pinhole, K, coefficients)
     size = source.new_tensor([width, height])
-    return pinhole, (2 * source / size - 1).float()[None]
+    return (2 * source / size - 1).float()[None]
 
 
 def _least_zoom(

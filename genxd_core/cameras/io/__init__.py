@@ -86,7 +86,8 @@ def load_camera_file(
             raise
         raise InvalidInputError(f"path {path}: {error}") from error
     cameras = loaded.cameras.to(dtype=dtype)
-    _log.info("%s: %s", path, describe(cameras).replace("\n", " "))
+    if _log.isEnabledFor(logging.INFO):
+        _log.info("%s: %s", path, describe(cameras).replace("\n", " "))
     return replace(loaded, cameras=cameras)
 
 

@@ -37,6 +37,8 @@ class CameraFile:
         distortion: each view's lens distortion by name, as `undistort_images` takes it; empty where
             the file has none.
         points: file of the scene's points beside it or named in it; ``None`` where there is none.
+        ids: number of each view's picture in a COLMAP model, which tracks of points refer to; empty
+            in other formats.
     """
 
     cameras: Cameras
@@ -44,6 +46,7 @@ class CameraFile:
     sizes: tuple[tuple[int, int], ...] = field(default=())
     distortion: tuple[Mapping[str, float], ...] = field(default=())
     points: Path | None = None
+    ids: tuple[int, ...] = ()
 
 
 def check_distortion(

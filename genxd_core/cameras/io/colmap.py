@@ -59,6 +59,7 @@ class _Image:
     quat: tuple[float, ...]
     translation: tuple[float, ...]
     camera_id: int
+    image_id: int
 
 
 def find_colmap_model(folder: Path) -> tuple[Path, str] | None:
@@ -138,6 +139,7 @@ def _to_camera_file(
     return CameraFile(
         Cameras.from_w2c(w2c, np.stack([Ks_norm[image.camera_id] for image in images])),
         names=tuple(image.name for image in images),
+        ids=tuple(image.image_id for image in images),
         sizes=tuple((camera.width, camera.height) for camera in used),
         # SIMPLE_RADIAL's only coefficient has no number.
         distortion=tuple(
@@ -186,7 +188,7 @@ def _images_from_bytes(data: bytes) -> Iterator[_Image]:
     (count,) = struct.unpack_from("<Q", data, 0)
     offset = 8
     for _ in range(count):
-        _, *pose, camera_id = struct.unpack_from("<I7dI", data, offset)
+        image_id, *pose, camera_id = struct.unpack_from("<I7dI", data, offset)
         offset += 64
         end = data.index(b"\0", offset)
         name = data[offset:end].decode("utf-8")
@@ -194,7 +196,7 @@ def _images_from_bytes(data: bytes) -> Iterator[_Image]:
         offset = end + 9 + _BYTES_PER_POINT2D * num_points
         if offset > len(data):
             raise ValueError(f"image {name} ends after the file")
-        yield _Image(name, tuple(pose[:4]), tuple(pose[4:]), camera_id)
+        yield _Image(name, tuple(pose[:4]), tuple(pose[4:]), camera_id, image_id)
 
 
 def _cameras_from_text(text: str) -> Iterator[tuple[int, _Intrinsics]]:
@@ -218,11 +220,11 @@ def _images_from_text(text: str) -> Iterator[_Image]:
     for line in lines[::2]:
         if not line.strip():
             continue
-        _, *pose, camera_id, name = line.split(maxsplit=9)
+        image_id, *pose, camera_id, name = line.split(maxsplit=9)
         numbers = tuple(float(value) for value in pose)
         if len(numbers) != 7:
             raise ValueError(f"a line has {len(numbers)} pose numbers, not 7")
-        yield _Image(name.strip(), numbers[:4], numbers[4:], int(camera_id))
+        yield _Image(name.strip(), numbers[:4], numbers[4:], int(camera_id), int(image_id))
 
 
 def write_colmap(
@@ -266,9 +268,9 @@ def write_colmap(
     quats = rotation_to_quat(sized.viewmats[:, :3, :3]).tolist()
     translations = sized.viewmats[:, :3, 3].tolist()
     images = [
-        _Image(name, tuple(quat), tuple(translation), camera_ids[values])
-        for name, quat, translation, values in zip(
-            names_or_numbers(names, len(sized)), quats, translations, params, strict=True
+        _Image(name, tuple(quat), tuple(translation), camera_ids[values], index + 1)
+        for index, (name, quat, translation, values) in enumerate(
+            zip(names_or_numbers(names, len(sized)), quats, translations, params, strict=True)
         )
     ]
     # The images come last: without them the folder does not count as a model.
@@ -284,9 +286,9 @@ def _to_bytes(intrinsics: dict[int, _Intrinsics], images: list[_Image]) -> dict[
         cameras += struct.pack("<IiQQ", camera_id, model_id, camera.width, camera.height)
         cameras += struct.pack(f"<{len(camera.params)}d", *camera.params)
     views = struct.pack("<Q", len(images))
-    for index, image in enumerate(images):
+    for image in images:
         pose = (*image.quat, *image.translation)
-        views += struct.pack("<I7dI", index + 1, *pose, image.camera_id)
+        views += struct.pack("<I7dI", image.image_id, *pose, image.camera_id)
         views += image.name.encode("utf-8") + b"\0" + struct.pack("<Q", 0)
     return {"points3D": struct.pack("<Q", 0), "cameras": cameras, "images": views}
 
@@ -297,7 +299,7 @@ def _to_text(intrinsics: dict[int, _Intrinsics], images: list[_Image]) -> dict[s
         params = " ".join(repr(value) for value in camera.params)
         cameras += f"{camera_id} {camera.model} {camera.width} {camera.height} {params}\n"
     views = "# IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then a line of POINTS2D\n"
-    for index, image in enumerate(images):
+    for image in images:
         pose = " ".join(repr(value) for value in (*image.quat, *image.translation))
-        views += f"{index + 1} {pose} {image.camera_id} {image.name}\n\n"
+        views += f"{image.image_id} {pose} {image.camera_id} {image.name}\n\n"
     return {"points3D": "# no points\n", "cameras": cameras, "images": views}
