@@ -13,7 +13,7 @@ from ...errors import InvalidInputError
 from ..cameras import Cameras
 from .camera_file import CameraFile, check_distortion, log_dropped_distortion, write_atomically
 
-__all__ = ["is_realestate", "read_realestate", "write_realestate"]
+__all__ = ["is_realestate", "read_realestate", "read_timestamps", "write_realestate"]
 
 _MICROSECONDS = 1_000_000
 _COLUMNS = 19
@@ -54,6 +54,13 @@ def read_realestate(text: str, path: Path, *, max_distortion: float | None) -> C
     Ks_norm[:, [0, 1, 0, 1], [0, 1, 2, 2]] = table[:, 1:5]
     cameras = Cameras.from_w2c(w2c, Ks_norm, _times(table[:, 0]))
     return CameraFile(cameras, distortion=tuple(lenses))
+
+
+def read_timestamps(text: str) -> tuple[str, ...]:
+    """The time of each row as it is written, in microseconds; empty where a row has none."""
+    rows = [columns for _, columns in _rows(text)]
+    has_times = all(len(columns) == _COLUMNS for columns in rows)
+    return tuple(columns[0] for columns in rows) if has_times else ()
 
 
 def write_realestate(cameras: Cameras, path: Path, *, source: str = "") -> None:
