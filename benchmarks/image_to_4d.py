@@ -10,64 +10,34 @@ stand the scene with its time frozen, and what the model itself makes for a came
 import argparse
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 import genxd_core as gx
 from benchmarks._report import PeakMemory, save
 from genxd_core.assets import NANO
 from genxd_core.evaluation.nano import orbit_from
+from genxd_core.evaluation.object_paths import (
+    HOP_FAMILY,
+    Hop,
+    hopping_scenes,
+    near_path,
+    object_path,
+    rise,
+)
 from genxd_core.lifting.losses import psnr
 from genxd_core.media import contact_sheet, save_image
 from genxd_core.model.motion_strength import gamma_to_motion_strength
-from genxd_core.synthetic import FAMILIES, HELD_OUT, Family, SyntheticClips, make_clips
-from genxd_core.synthetic.motion import balls
+from genxd_core.synthetic import make_clips
 
-__all__ = ["Hop", "from_one_picture", "hopping_scenes"]
+__all__ = ["from_one_picture"]
 
-FIRST_SEED = HELD_OUT + 600_000
 _FRAMES, _VIEWS, _SIZE = 12, 40, 64
 _AROUND, _SHOT = 180.0, 60.0
-_DIFFERS = 0.15  # from the empty scene, to count
-_NEAR = 6  # pixels around the true path; what else is there is not the ball
-_FAMILY = Family(
-    scenes=FAMILIES["nano_video"].scenes, paths={"still": 1.0}, motion="hop", still_share=0.0
-)
-
-
-@dataclass(frozen=True)
-class Hop:
-    """A scene of balls alone before a still camera.
-
-    Attributes:
-        seed: of the scene.
-        clip: its pictures at all times.
-        empty: (3, H, W) the same picture without the balls.
-    """
-
-    seed: int
-    clip: SyntheticClips
-    empty: Tensor
-
-
-def hopping_scenes(count: int) -> list[Hop]:
-    """Held-out scenes whose balls are seen."""
-    found: list[Hop] = []
-    seed = FIRST_SEED
-    while len(found) < count:
-        clip = make_clips([seed], _FAMILY, num_frames=_FRAMES, size=_SIZE)
-        visible = float((clip.ids[0, 0] > 0).float().mean())
-        if bool((balls(clip.scenes) == (clip.scenes.present > 0.5)).all()) and visible > 0.02:
-            away = make_clips([seed], _FAMILY, num_frames=1, size=_SIZE, without_objects=True)
-            found.append(Hop(seed, clip, away.images[0, 0]))
-        seed += 1
-    return found
 
 
 def from_one_picture(
@@ -122,15 +92,15 @@ def from_one_picture(
     frozen = gx.render_views(found.gaussians.at(0.0), still, **size).rgb.clamp(0, 1)
     moving = gx.render_views(found.gaussians, shot, **size).rgb.clamp(0, 1)
     as_generated = generated(still)
-    near = _near_the_path(truth, empty)
-    path = _path(truth, empty, near)
+    near = near_path(truth, empty)
+    path = object_path(truth, empty, near)
     for name, pictures in (("", drawn), ("frozen_", frozen), ("generated_", as_generated)):
-        ours = _path(pictures, empty, near)
+        ours = object_path(pictures, empty, near)
         row[f"{name}path_error_px"] = float((ours - path).norm(dim=-1).mean())
-        row[f"{name}rise_px"] = _rise(ours)
+        row[f"{name}rise_px"] = rise(ours)
         row[f"{name}psnr_db"] = float(psnr(pictures, truth).mean())
-    row["true_rise_px"] = _rise(path)
-    along = make_clips([scene.seed], _FAMILY, num_frames=_FRAMES, size=_SIZE, c2w=turned[None])
+    row["true_rise_px"] = rise(path)
+    along = make_clips([scene.seed], HOP_FAMILY, num_frames=_FRAMES, size=_SIZE, c2w=turned[None])
     row["shot_psnr_db"] = float(psnr(moving, along.images[0]).mean())
     return row, torch.stack([truth, drawn, frozen, as_generated, frames, moving])
 
@@ -151,28 +121,6 @@ class _Stage:
         self._row[f"{self._name}_peak_mib"] = self._memory.mib
 
 
-def _weight(frames: Tensor, empty: Tensor) -> Tensor:
-    return ((frames - empty).abs().amax(1) - _DIFFERS).clamp_min(0)
-
-
-def _near_the_path(truth: Tensor, empty: Tensor) -> Tensor:
-    ever = (_weight(truth, empty) > 0).float().amax(0)
-    return F.max_pool2d(ever[None, None], 2 * _NEAR + 1, 1, _NEAR)[0, 0]
-
-
-def _path(frames: Tensor, empty: Tensor, near: Tensor) -> Tensor:
-    """(T, 2) middles of what differs from the empty scene, in pixels."""
-    weight = _weight(frames, empty) * near
-    place = torch.arange(_SIZE) + 0.5
-    mass = weight.sum((1, 2)).clamp_min(1e-6)
-    x, y = (weight.sum(1) * place).sum(1) / mass, (weight.sum(2) * place).sum(1) / mass
-    return torch.stack([x, y], -1)
-
-
-def _rise(path: Tensor) -> float:
-    return float((path[0, 1] - path[:, 1]).amax())
-
-
 def main() -> int:
     """Measure and save."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -186,7 +134,7 @@ def main() -> int:
         torch.set_num_threads(args.threads)
     pipe = gx.GenXDPipeline.from_pretrained(NANO, device=args.device)
     rows = []
-    for number, scene in enumerate(hopping_scenes(args.scenes)):
+    for number, scene in enumerate(hopping_scenes(args.scenes, num_frames=_FRAMES, size=_SIZE)):
         row, pictures = from_one_picture(pipe, scene, args.recipe, seed=number)
         rows.append({key: round(value, 3) for key, value in row.items()})
         print(number, rows[-1], flush=True)

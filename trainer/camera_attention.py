@@ -92,9 +92,10 @@ class CameraCrossAttention(nn.Module):
         self.to_q = ops.Linear(dim, dim, bias=False, **factory)
         self.to_k = ops.Linear(camera_dim, dim, bias=False, **factory)
         self.to_v = ops.Linear(camera_dim, dim, bias=False, **factory)
-        self.to_out = nn.ModuleList([ops.Linear(dim, dim, **factory)])
-        nn.init.zeros_(self.to_out[0].weight)
-        nn.init.zeros_(self.to_out[0].bias)
+        last: nn.Linear = ops.Linear(dim, dim, **factory)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.to_out = nn.ModuleList([last])
 
     def forward(
         self, x: Float[Tensor, "n l c"], cameras: Float[Tensor, "n v e"]

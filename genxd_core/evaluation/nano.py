@@ -36,6 +36,7 @@ from ..pipeline import GenXDPipeline
 from ..synthetic import FAMILIES, HELD_OUT, SyntheticClips, make_clips
 from ..synthetic.camera_paths import sample_path
 from ..synthetic.motion import balls
+from .object_paths import object_path, rise
 from .rank import spearman
 
 __all__ = ["Settings", "evaluate", "orbit_from"]
@@ -248,12 +249,7 @@ def _ball_scenes(count: int) -> list[tuple[SyntheticClips, Tensor]]:
 
 def _height(frames: Tensor, empty: Tensor) -> float:
     """How far the object rises above its first place at most, in pixels."""
-    difference = (frames - empty).abs().amax(dim=1)
-    weight = (difference - 0.15).clamp_min(0)
-    rows = torch.arange(frames.shape[-2], dtype=torch.float32)
-    mass = weight.sum(dim=(1, 2)).clamp_min(1e-6)
-    centroid = (weight.sum(dim=2) * rows).sum(dim=1) / mass
-    return float((centroid[0] - centroid).amax())
+    return rise(object_path(frames, empty))
 
 
 def main() -> None:
