@@ -1,4 +1,4 @@
-"""Command line of the trainer: ``python -m trainer`` with a command, from data to a model folder."""
+"""Command line of the trainer: ``python -m trainer`` with a command, from data to weights."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ from genxd_core.errors import InvalidInputError, MissingDependencyError, Weights
 
 from .config import RunConfig
 from .encode import EncodeJob, encode_source
-from .export import ExportJob, export_run
+from .export_run import ExportJob, export_run
 from .loop import NonFiniteLossError, train
 from .narrow_vae import NarrowVAEConfig, narrow_vae
 from .recipes import RECIPES
@@ -141,7 +141,7 @@ _Command = Recipes | Check | Encode | Train | Export | Render | TrainVAE | Narro
 def main() -> None:
     """Parse the command line and run one command."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    command: _Command = tyro.cli(_Command)  # type: ignore[arg-type]
+    command: _Command = tyro.cli(_Command)
     try:
         run(command)
     except (InvalidInputError, MissingDependencyError, NonFiniteLossError, WeightsError) as error:

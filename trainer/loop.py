@@ -6,12 +6,12 @@ import logging
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
@@ -19,6 +19,7 @@ from tqdm import tqdm
 from genxd_core.autoencoder import Autoencoder
 from genxd_core.errors import InvalidInputError
 from genxd_core.files import write_atomically
+from genxd_core.model.unet import GenXDUNet
 
 from . import run_state
 from .accelerated import check_blocks, make_accelerator, seed_step, start_trackers
@@ -27,13 +28,14 @@ from .checkpoint import check_same_run, load_checkpoint, save_checkpoint
 from .config import RunConfig
 from .data import MicroBatch, MicroBatches, load_micro_batches, seeded_rng
 from .ema import WeightAverage
-from .metrics_log import RunLog, memory_gib
+from .metrics_log import RunLog
 from .network import build_network
 from .optim import build_optimizers, set_rates, share_of_peak
+from .provenance import Origin
 from .step import Batch, batch_loss
 from .stopping import StopRequest
 from .validation_run import Validation
-from .weights_folder import save_weights
+from .weights_folder import origin_of_start, save_weights
 
 __all__ = ["NonFiniteLossError", "TrainingRun", "train"]
 
@@ -84,7 +86,7 @@ class TrainingRun:
         self.batches = MicroBatches(config.data, config.engine.seed)
         self.vae = self._load_vae()
         torch.manual_seed(config.engine.seed)
-        network = build_network(config.model)
+        network, self.origin = self._start()
         optimizers = build_optimizers(network, config)
         self.model, *self.optimizers = self.accelerator.prepare(network, *optimizers)
         self.network = self.accelerator.unwrap_model(self.model)
@@ -107,6 +109,15 @@ class TrainingRun:
         half = self.config.engine.mixed_precision
         dtype = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[half]
         return Autoencoder.from_pretrained(folder, dtype=dtype, device=self.accelerator.device)
+
+    def _start(self) -> tuple[GenXDUNet, Origin]:
+        """The network at the run's start, and what its weights come from."""
+        model = self.config.model
+        if self.state_file.exists() and model.lora is None:
+            # What the run started from may be gone by now.
+            model = replace(model, start="scratch", start_from=None)
+            return build_network(model), load_checkpoint(self.state_file)["origin"]
+        return build_network(model), origin_of_start(model)
 
     # ---- the loop -------------------------------------------------------------------------------
 
@@ -175,7 +186,8 @@ class TrainingRun:
         device = self.accelerator.device
         latents = micro.latents
         if latents is None:
-            assert micro.pixels is not None and self.vae is not None
+            assert micro.pixels is not None
+            assert self.vae is not None
             pixels = micro.pixels.to(device, non_blocking=True)
             latents = self.vae.encode(pixels.flatten(0, 1).float() / 255)
             latents = latents.unflatten(0, pixels.shape[:2])
@@ -247,16 +259,18 @@ class TrainingRun:
         """Write the checkpoint and the averaged weights; all processes take part."""
         raw = [optimizer.optimizer for optimizer in self.optimizers]
         scaler = self.accelerator.scaler
+        average = {n: run_state.full(v) for n, v in self.average.values.items()}
         state = {
             "step": self.step,
+            "origin": self.origin,
             "network": run_state.parameters(self.network),
             "optimizers": run_state.optimizer_states(self.network, raw),
-            "average": {n: run_state.full(v) for n, v in self.average.values.items()},
+            "average": average,
             "scaler": None if scaler is None else scaler.state_dict(),
         }
         if self.accelerator.is_main_process:
             save_checkpoint(self.state_file, state)
-            save_weights(self.config, self.network, state["average"], self.step)
+            save_weights(self.config, self.network, average, self.step, self.origin)
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> int:

@@ -83,7 +83,7 @@ def _state_value(key: str, value: Any, parameter: Tensor) -> Any:
 
 
 def shared_as(value: Tensor, parameter: Tensor) -> Tensor:
-    """Of what `full` gave: a whole tensor on the parameter's device, divided as the parameter is."""
+    """A whole tensor on the parameter's device, divided as the parameter is."""
     value = value.to(parameter.device)
     if isinstance(parameter, DTensor):
         return distribute_tensor(value, parameter.device_mesh, parameter.placements)

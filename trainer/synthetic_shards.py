@@ -1,20 +1,17 @@
-"""Procedural clips on disk: shards of rendered clips, and of their VAE latents.
+"""Procedural clips on disk, for training a VAE: shards of rendered pictures.
 
-A shard is a safetensors file of up to ``clips_per_shard`` clips of one family. Rendered shards
-hold ``images`` (n, v, 3, h, w) uint8; encoded ones hold ``latents`` (n, v, 4, h/8, w/8) float16,
-scaled by the VAE's factor, instead. Both hold ``c2w`` (n, v, 4, 4), ``Ks_norm`` (n, v, 3, 3) and
-``gamma`` (n, 2): the measured motion strength between neighbouring frames, and between every
-second one.
+A shard is a safetensors file of up to ``clips_per_shard`` clips of one family: ``images``
+(n, v, 3, h, w) uint8, ``c2w`` (n, v, 4, 4), ``Ks_norm`` (n, v, 3, 3) and ``gamma`` (n, 2): the
+measured motion strength between neighbouring frames, and between every second one.
 """
 
 import multiprocessing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from genxd_core.errors import InvalidInputError
@@ -22,7 +19,7 @@ from genxd_core.files import write_atomically
 from genxd_core.synthetic import HELD_OUT, SyntheticClips, make_clips
 from genxd_core.synthetic.motion import motion_strength
 
-__all__ = ["RenderJob", "encode_shards", "render_shards"]
+__all__ = ["RenderJob", "render_shards"]
 
 
 @dataclass(frozen=True)
@@ -105,41 +102,3 @@ def _gamma(clip: SyntheticClips, stride: int) -> Tensor:
         clip.Ks_norm[:, pick],
     )
     return strengths.amax(dim=1)
-
-
-def encode_shards(
-    rendered: Path,
-    out: Path,
-    vae: Any,
-    *,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
-) -> int:
-    """Encode all rendered shards of a folder that are not encoded yet; returns how many were.
-
-    Args:
-        rendered: folder of rendered shards.
-        out: folder of the encoded ones, under the same names.
-        vae: a diffusers ``AutoencoderKLTemporalDecoder``; latents are the mode of its posterior.
-        device: where to encode.
-        dtype: of the encoder's products; latents are stored in half precision.
-    """
-    done = 0
-    scale = vae.config.scaling_factor
-    for path in sorted(rendered.glob("*.safetensors")):
-        target = out / path.name
-        if target.exists():
-            continue
-        shard = load_file(path)
-        images = shard.pop("images")
-        n, v = images.shape[:2]
-        latents = []
-        half = dtype != torch.float32
-        with torch.no_grad(), torch.autocast(torch.device(device).type, dtype, enabled=half):
-            for chunk in images.flatten(0, 1).split(8):  # few at a time: they fit the cache
-                x = chunk.to(device).float() / 127.5 - 1
-                latents.append((vae.encode(x).latent_dist.mode() * scale).half().cpu())
-        shard["latents"] = torch.cat(latents).unflatten(0, (n, v)).contiguous()
-        write_atomically(target, partial(save_file, shard))
-        done += 1
-    return done

@@ -4,24 +4,36 @@ import json
 from functools import partial
 from pathlib import Path
 
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from genxd_core.files import write_atomically
 from genxd_core.model.unet import GenXDUNet
+from genxd_core.model.weights import find_unet_file
 
 from .camera_attention import VARIANT
-from .config import RunConfig
+from .config import ModelConfig, RunConfig
+from .provenance import Origin, origin_of, provenance
 from .settings import to_record
 
-__all__ = ["LORA_FILE", "WEIGHTS_FILE", "save_weights"]
+__all__ = ["LORA_FILE", "WEIGHTS_FILE", "origin_of_start", "save_weights"]
 
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 LORA_FILE = "adapters.safetensors"
 
 
+def origin_of_start(model: ModelConfig) -> Origin:
+    """What a run's training starts from, as far as its weights say."""
+    if model.start != "weights":
+        return model.start
+    assert model.start_from is not None
+    with safe_open(find_unet_file(model.start_from), framework="pt") as opened:
+        return origin_of(opened.metadata() or {})
+
+
 def save_weights(
-    config: RunConfig, network: GenXDUNet, values: dict[str, Tensor], step: int
+    config: RunConfig, network: GenXDUNet, values: dict[str, Tensor], step: int, origin: Origin
 ) -> None:
     """Write ``unet/``, and now and then a copy that later ones do not replace.
 
@@ -30,26 +42,28 @@ def save_weights(
         network: what is trained.
         values: averaged values of what is trained, by name.
         step: of the run.
+        origin: of `origin_of_start`.
     """
     folders = [config.out / "unet"]
     if config.engine.keep_every and step % config.engine.keep_every == 0:
         folders.append(config.out / f"unet_{step:07d}")
     for folder in folders:
-        _write(config, network, values, step, folder)
+        _write(config, network, values, step, origin, folder)
 
 
 def _write(
-    config: RunConfig, network: GenXDUNet, values: dict[str, Tensor], step: int, folder: Path
+    config: RunConfig,
+    network: GenXDUNet,
+    values: dict[str, Tensor],
+    step: int,
+    origin: Origin,
+    folder: Path,
 ) -> None:
     unet = dict(network.config.to_dict())
     if config.model.camera != "rays":
         unet["variant"] = VARIANT
-    meta = {
-        "genxd_config": json.dumps(unet),
-        "steps": str(step),
-        "recipe": config.recipe,
-        "start": config.model.start,
-    }
+    meta = {"genxd_config": json.dumps(unet)}
+    meta |= provenance(origin=origin, recipe=config.recipe, steps=step)
     adapters = config.model.lora is not None
     if adapters:
         meta["lora"] = json.dumps(to_record(config.model.lora))

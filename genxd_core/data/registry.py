@@ -27,12 +27,12 @@ DATASETS: Mapping[str, tuple[str, str]] = {
 """Name of a dataset to its module in `genxd_core.data.datasets` and its class there."""
 
 
-def open_dataset(name: str, root: str | Path, **options: Any) -> SceneDataset:
+def open_dataset(name: str, root: str | Path | None = None, **options: Any) -> SceneDataset:
     """Open a dataset; quick, as only names of folders are looked at.
 
     Args:
         name: one of `DATASETS`.
-        root: folder of the dataset, in its published layout.
+        root: folder of the dataset, in its published layout; None for those that need none.
         options: of the adapter; its class documents them.
 
     Raises:
@@ -43,10 +43,13 @@ def open_dataset(name: str, root: str | Path, **options: Any) -> SceneDataset:
         raise InvalidInputError(f"dataset is {name!r}, expected one of {known}.")
     module, class_name = DATASETS[name]
     adapter = getattr(import_module(f".datasets.{module}", __package__), class_name)
-    parameters = list(inspect.signature(adapter).parameters)[1:]
+    signature = inspect.signature(adapter).parameters
+    parameters = list(signature)[1:]
     if unknown := sorted(set(options) - set(parameters)):
         known = f"one of {', '.join(parameters)}" if parameters else "none"
         raise InvalidInputError(f"dataset {name} has no option {unknown[0]!r}, expected {known}.")
-    dataset = adapter(Path(root), **options)
+    if root is None and signature["root"].default is inspect.Parameter.empty:
+        raise InvalidInputError(f"root of {name} is not set; give the folder of the dataset.")
+    dataset = adapter(None if root is None else Path(root), **options)
     assert isinstance(dataset, SceneDataset)
     return dataset

@@ -6,8 +6,10 @@ import torch
 from genxd_core.cameras.cameras import Cameras
 from genxd_core.cameras.rays import plucker_rays
 from genxd_core.diffusion.preconditioning import c_in, denoised_from_v, timestep_of, v_target
+from genxd_core.model.unet import GenXDUNet
 from genxd_core.synthetic.camera_paths import sample_path
 from tests.support import assert_same_up_to, seeded
+from tests.trainer.support import TINY
 from trainer.config import LossConfig
 from trainer.step import Batch, batch_loss, batched_rays, draw_conditioned_views
 
@@ -133,3 +135,40 @@ def test_conditioned_views_are_unique_and_leave_something_to_generate():
         counts.add(order.shape[1])
         assert all(len(set(row)) == len(row) < 6 for row in order.tolist())
     assert counts == {1, 2, 3, 4}
+
+
+def test_first_view_alone_may_be_given():
+    config = LossConfig(multi_view_share=0.0, single_view="first")
+    assert torch.equal(draw_conditioned_views(4, 6, config, seeded()), torch.zeros(4, 1).long())
+    anywhere = draw_conditioned_views(64, 6, LossConfig(multi_view_share=0.0), seeded())
+    assert set(anywhere.flatten().tolist()) == set(range(6))
+    assert 24 <= int((anywhere == 0).sum()) <= 52  # half of them, and a sixth of the others
+
+
+def test_ids_may_outlive_a_dropped_condition():
+    network = Recorder(lambda sample, _: torch.zeros_like(sample[:, :, :4]))
+    config = LossConfig(drop_condition=1.0, drop_ids=False)
+    batch_loss(network, make_batch("4d"), config, seeded())
+    assert float(network.sample[:, :, 8:14].abs().max()) == 0.0
+    assert torch.equal(network.given["added_time_ids"][0, 0], torch.tensor([0.0, 1.0]))
+
+
+def test_still_scenes_pass_the_temporal_layers_without_disentangling():
+    network = Recorder(lambda sample, _: torch.zeros_like(sample[:, :, :4]))
+    config = LossConfig(drop_condition=0.0, disentangle_motion=False)
+    batch_loss(network, make_batch("3d"), config, seeded())
+    assert network.given["indicator"] == (2, 2, 2)
+    assert float(network.given["motion_ids"].abs().max()) == 0.0
+
+
+@pytest.mark.parametrize(("mode", "moves"), [("3d", False), ("4d", True), ("video", True)])
+def test_gradients_reach_temporal_layers_from_moving_clips_alone(mode, moves):
+    unet = GenXDUNet(TINY)
+    batch = make_batch(mode, size=1, views=3)
+    batch_loss(unet, batch, LossConfig(drop_condition=0.0), seeded())[0].backward()
+    reached = {name for name, value in unet.named_parameters() if value.grad is not None}
+    temporal = {name for name in dict(unet.named_parameters()) if "temporal" in name}
+    spatial = {name for name in dict(unet.named_parameters()) if "spatial_res_block" in name}
+    assert temporal
+    assert (temporal <= reached) if moves else not (temporal & reached)
+    assert spatial <= reached
