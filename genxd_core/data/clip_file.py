@@ -134,8 +134,7 @@ class ClipFile:
     others: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        known = get_args(ClipStatus)
-        _expect(self.status in known, "status", self.status, f"one of {', '.join(known)}")
+        _expect_status(self.status)
         kept = self.status == "kept"
         _expect(
             bool(self.reason) != kept, "reason", self.reason, f"{'none' if kept else 'one'} here"
@@ -248,6 +247,13 @@ def _expect_kind(name: str, value: object) -> None:
         _expect(is_number or value is None, name, value, "a number")
     elif name in _TEXTS:
         _expect(isinstance(value, str), name, value, "text")
+    if name == "status":
+        _expect_status(value)
+
+
+def _expect_status(value: object) -> None:
+    known = get_args(ClipStatus)
+    _expect(value in known, "status", value, f"one of {', '.join(known)}")
 
 
 def _to_content(part: ClipFile | ClipObject | ClipCameras) -> dict[str, Any]:

@@ -12,7 +12,6 @@ pictures are transparent, their alpha channel is the object's mask.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from ...cameras.conventions import Ks_norm_from_focal
 from ...errors import InvalidInputError
@@ -33,7 +32,7 @@ class GSO:
 
     Args:
         root: with a folder for each object.
-        views: which of the two sets of views.
+        views: which of the two sets of views: "mvs_25" or "sync_36".
         focal_norm: focal length as a fraction of the pictures' side.
 
     Raises:
@@ -49,7 +48,7 @@ class GSO:
         self,
         root: Path,
         *,
-        views: Literal["mvs_25", "sync_36"] = "mvs_25",
+        views: str = "mvs_25",
         focal_norm: float = BLENDER_FOCAL_NORM,
     ) -> None:
         if views not in _FOLDERS:
