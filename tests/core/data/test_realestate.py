@@ -209,9 +209,7 @@ def test_another_layout_is_refused_with_what_was_found(tmp_path):
     with pytest.raises(InvalidInputError, match=r"root of acid is .* which is empty"):
         ACID(tmp_path)
     (tmp_path / "videos").mkdir()
-    with pytest.raises(
-        InvalidInputError, match=r"10k is .* which holds videos; expected texts"
-    ):
+    with pytest.raises(InvalidInputError, match=r"10k is .* which holds videos; expected texts"):
         RealEstate10K(tmp_path)
 
 
