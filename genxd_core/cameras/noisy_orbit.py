@@ -1,8 +1,7 @@
-"""The orbit with noise from which animated objects are rendered (Sec. 5.1: "adding noise to the
-orbit camera trajectory").
+"""The orbit with noise from which animated objects are rendered (Sec. 5.1).
 
-The paper gives no numbers; the recipe is that of orbits in rendered training sets: azimuths apart
-by 360 / F degrees, each moved by up to half of that, and elevations that sway smoothly.
+The paper says that noise is added to the orbit and gives no numbers. Here azimuths are apart by
+360 / F degrees, each moved by up to half of that, and elevations sway smoothly.
 
 Dimension letters: v views.
 """

@@ -1,4 +1,4 @@
-"""What adapters share: refusing other layouts, paths that stay inside, errors that name the scene."""
+"""What adapters share: refusing other layouts, paths that stay inside, errors naming scenes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

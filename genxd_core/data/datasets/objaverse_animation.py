@@ -31,6 +31,7 @@ import math
 import re
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +50,7 @@ __all__ = ["ObjaverseAnimation"]
 _CAMERAS = "cameras.json"
 _CLIP = "clip.json"
 _LAYOUT = f"a folder for each object, with {_CAMERAS} and pictures VVV_TTT.png"
-_PICTURE = re.compile(r"(\d{3,})_(\d{3,})\.png")
+_NAME = re.compile(r"(\d{3,})_(\d{3,})", re.ASCII)
 
 
 class ObjaverseAnimation:
@@ -91,18 +92,18 @@ class ObjaverseAnimation:
 
         Raises:
             InvalidInputError: there is no such object.
-            BrokenSceneError: there is no picture whose view and time are the same, one has no
-                camera, or a file is damaged.
+            BrokenSceneError: no picture's view and time are the same, one of those has no camera or
+                is missing, or a file is damaged.
         """
         if scene_id not in self._ids:
             raise unknown_scene(scene_id, self.name, "called as the objects' folders")
         folder = self.root / scene_id
         with naming_scene(scene_id):
-            files = _frames(folder)
+            files, cameras = _read_video(folder)
             return Scene(
                 scene_id,
                 self.kind,
-                _read_cameras(folder / _CAMERAS, [file.stem for file in files]),
+                cameras,
                 [partial(load_image, file, upright=False) for file in files],
                 [file.name for file in files],
                 masks=[partial(_read_mask, file) for file in files],
@@ -111,40 +112,41 @@ class ObjaverseAnimation:
             )
 
 
-def _frames(folder: Path) -> list[Path]:
-    """The pictures whose view is their time, in its order."""
-    found = [(file, _PICTURE.fullmatch(file.name)) for file in folder.iterdir()]
-    numbers = {file: (int(match[1]), int(match[2])) for file, match in found if match}
-    frames = [file for file, (view, time) in numbers.items() if view == time]
-    if not frames:
-        raise InvalidInputError(
-            f"none of its {len(numbers)} pictures VVV_TTT.png has the same view and time; "
-            "expected 000_000.png, 001_001.png and so on."
-        )
-    frames.sort(key=numbers.__getitem__)
-    steps = {numbers[b][0] - numbers[a][0] for a, b in zip(frames, frames[1:], strict=False)}
-    if len(steps) > 1:
-        raise InvalidInputError(
-            f"of its {len(frames)} pictures between {frames[0].name} and {frames[-1].name} one is "
-            "missing: the gaps between them differ."
-        )
-    return frames
-
-
-def _read_cameras(path: Path, names: list[str]) -> Cameras:
-    """The cameras of the named pictures, with times."""
+def _read_video(folder: Path) -> tuple[list[Path], Cameras]:
+    """The pictures whose view is their time, in its order, and their cameras with times."""
+    path = folder / _CAMERAS
     content = _read_json(path)
     if content.get("format") != FORMAT_NAME:
         raise InvalidInputError(
             f"{path.name} has the format {content.get('format')!r}; expected {FORMAT_NAME!r}."
         )
     cameras = read_native(content, path).cameras
-    place = {entry.get("name"): index for index, entry in enumerate(content["cameras"])}
-    if missing := [name for name in names if name not in place]:
-        raise InvalidInputError(f"{path.name} has no camera of the name {missing[0]!r}.")
     if cameras.times is None:
         raise InvalidInputError(f"{path.name} has no times; give each camera one.")
-    return cameras[[place[name] for name in names]]
+    names = [str(entry.get("name")) for entry in content["cameras"]]
+    place = {name: index for index, name in enumerate(names)}
+    if len(place) < len(names) or not all(map(_NAME.fullmatch, names)):
+        raise InvalidInputError(
+            f"{path.name} lacks names, or has one twice; expected VVV_TTT for each camera."
+        )
+    there = {file.stem for file in folder.glob("*.png") if _is_frame(file.stem)}
+    listed = {name for name in names if _is_frame(name)}
+    if alone := sorted(there ^ listed):
+        lacks = f"{path.name} has no camera for" if alone[0] in there else "there is no picture"
+        raise InvalidInputError(f"{lacks} {alone[0]}.png.")
+    if not listed:
+        raise InvalidInputError(
+            f"none of its {len(names)} cameras has the same view and time; expected 000_000, "
+            "001_001 and so on."
+        )
+    frames = sorted(listed, key=lambda name: int(name.partition("_")[0]))
+    return [folder / f"{name}.png" for name in frames], cameras[[place[name] for name in frames]]
+
+
+def _is_frame(name: str) -> bool:
+    """Whether a picture belongs to the video: its view is its time."""
+    match = _NAME.fullmatch(name)
+    return match is not None and int(match[1]) == int(match[2])
 
 
 def _read_mask(file: Path) -> Float[Tensor, "1 h w"]:
@@ -187,7 +189,7 @@ def _read_motion(path: Path) -> MeasuredMotion | None:
     return MeasuredMotion(gamma, gap)
 
 
-def _read_json(path: Path) -> dict[str, object]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

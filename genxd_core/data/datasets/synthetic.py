@@ -1,9 +1,8 @@
 """The project's own procedural scenes as a dataset, rendered when they are asked for.
 
 Nothing is on disk. A scene is a seed of a family of `genxd_core.synthetic`; its name is the seed,
-with zeros in front. Cameras have OpenCV axes in a world with +Z up; units are the world's, in which
-objects are some 0.5 wide and cameras stand some 4 away. Masks, depths and motion strengths are
-exact.
+with zeros in front. Cameras have OpenCV axes in a world with +Z up, where objects of half a unit or
+so stand on a floor at height 0. Masks, depths and motion strengths are exact.
 """
 
 from functools import partial
