@@ -371,6 +371,13 @@ class RunConfig:
             "data.sources.NAME.held_out, or validation.every=0.",
         )
         _expect(
+            self.validation.every == 0
+            or (self.model.camera == "rays" and self.loss.disentangle_motion),
+            f"validation.every is {self.validation.every}, but validation samples as the full "
+            "method does, and this run is an ablation of it; set validation.every=0 and use "
+            "trainer.evaluate_variant afterwards.",
+        )
+        _expect(
             self.model.start == "scratch" or self.model.start_from is not None,
             f"model.start is {self.model.start!r} and model.start_from is not set; give the file "
             "or folder of those weights.",

@@ -112,8 +112,8 @@ def debug(data: Path, out: Path) -> RunConfig:
         (32, 32), (1, 1), addition_time_embed_dim=32, projection_class_embeddings_input_dim=64
     )
     sources = (
-        _scenes("nano_3d", "3d", 1.0, scenes=64, held_out=2),
-        _scenes("nano_4d", "4d", 1.0, scenes=64, held_out=2),
+        _scenes("nano_3d", "3d", 1.0, scenes=64, held_out=2, size=32, num_frames=6),
+        _scenes("nano_4d", "4d", 1.0, scenes=64, held_out=2, size=32, num_frames=6),
     )
     return replace(
         run,
@@ -184,12 +184,12 @@ def ablation_without_4d(data: Path, out: Path) -> RunConfig:
 
 
 def _scenes(
-    family: str, mode: str, weight: float, *, scenes: int, held_out: int = 0
+    family: str, mode: str, weight: float, *, scenes: int, held_out: int = 0, **options: int
 ) -> SourceConfig:
     return SourceConfig(
         name=family,
         dataset="synthetic",
-        options={"family": family, "scenes": scenes},
+        options={"family": family, "scenes": scenes, **options},
         weight=weight,
         mode=mode,  # type: ignore[arg-type]
         frames=_STILL if mode == "3d" else _HOP,

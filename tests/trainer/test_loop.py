@@ -14,9 +14,11 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from genxd_core.errors import InvalidInputError
+from genxd_core.media import load_image
 from genxd_core.model.config import GenXDUNetConfig
 from genxd_core.model.weights import load_unet
 from tests.trainer.support import TINY, tiny_run, write_scenes
+from trainer.__main__ import configured
 from trainer.config import LossConfig
 from trainer.loop import NonFiniteLossError, TrainingRun, train
 
@@ -300,3 +302,32 @@ def test_two_processes_give_the_weights_of_one(config, tmp_path, sharding):
 def _blocks_of_two(config, tmp_path):
     data = replace(config.data, mode_block=2)
     return replace(config, data=data, out=tmp_path / "alone_in_blocks")
+
+
+@pytest.fixture(scope="module")
+def debug_run(tmp_path_factory):
+    """The quick try of the README, cut to two steps: pictures made and encoded while training."""
+    out = tmp_path_factory.mktemp("debug") / "run"
+    settings = ("engine.steps=2", "engine.log_every=1", "validation.every=2")
+    train(configured("debug", Path("data"), out, settings))
+    return out
+
+
+@pytest.mark.slow
+def test_debug_recipe_trains_on_pictures_and_draws_a_sheet(debug_run):
+    sheet = load_image(debug_run / "sheets" / "step_0000002.png").image
+    assert min(sheet.shape[1:]) >= 32
+    assert float(sheet.std()) > 0.05
+    rows = [json.loads(line) for line in (debug_run / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 2]
+    assert 5 < rows[-1]["validation/psnr/3d_single"] < 40
+    assert rows[-1]["validation/loss/4d"] > 0
+
+
+@pytest.mark.slow
+def test_sheet_reaches_tensorboard(debug_run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    file = next(path for path in debug_run.rglob("events.out*") if path.parent.name == "genxd")
+    events = EventAccumulator(str(file.parent)).Reload()
+    assert [event.step for event in events.Images("held_out")] == [2]
