@@ -10,6 +10,7 @@ from PIL import Image
 from genxd_core.errors import InvalidInputError, MissingDependencyError
 from genxd_core.media import (
     contact_sheet,
+    image_size,
     load_image,
     load_video,
     save_frames,
@@ -234,3 +235,25 @@ def test_captions_stand_in_place_of_numbers():
     assert (named < 0.5).sum() > 2 * (numbered < 0.5).sum()  # more ink
     with pytest.raises(InvalidInputError, match="captions has 1 entries for 2 frames"):
         contact_sheet(frames, captions=["first"])
+
+
+@pytest.mark.parametrize("orientation", [None, 1, 3, 6, 8])
+@pytest.mark.parametrize("upright", [True, False])
+def test_size_of_a_file_is_that_of_the_picture_that_is_loaded(tmp_path, orientation, upright):
+    picture = Image.new("RGB", (8, 5))
+    exif = picture.getexif()
+    if orientation:
+        exif[0x0112] = orientation
+    picture.save(tmp_path / "a.jpg", exif=exif)
+    turned = upright and orientation in (6, 8)
+    assert image_size(tmp_path / "a.jpg", upright=upright) == ((5, 8) if turned else (8, 5))
+    loaded = load_image(tmp_path / "a.jpg", upright=upright).image
+    assert loaded.shape == ((3, 8, 5) if turned else (3, 5, 8))
+
+
+def test_size_of_no_picture_is_refused(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"text")
+    with pytest.raises(InvalidInputError, match=r"a\.png is not a picture"):
+        image_size(tmp_path / "a.png")
+    with pytest.raises(InvalidInputError, match=r"b\.png does not exist"):
+        image_size(tmp_path / "b.png")

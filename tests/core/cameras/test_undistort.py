@@ -1,7 +1,12 @@
 import pytest
 import torch
 
-from genxd_core.cameras.undistort import distort, undistort_images
+from genxd_core.cameras.undistort import (
+    Undistorter,
+    distort,
+    pinhole_of_lens,
+    undistort_images,
+)
 from genxd_core.errors import InvalidInputError
 from tests.support import assert_same_up_to, seeded
 
@@ -107,6 +112,31 @@ def test_every_pixel_has_a_source_and_no_more_is_cut_off_than_needed(name):
     wider[:2, :2] *= 0.99
     assert outermost(wider) < -0.1
     assert torch.equal(Ks_norm[0, :2, 2], K_NORM[:2, 2])
+
+
+@pytest.mark.parametrize("zoom", [0.9, 1.0, 1.3])
+def test_spots_come_to_where_the_pinhole_camera_that_is_wanted_sees_them(zoom):
+    points = torch.tensor([[0.2, -0.1], [-0.25, 0.15]]).double()
+    lens = LENSES["OPENCV"]
+    seen = spots(undistorted(rays_of_pixels(K_NORM), lens), points)[0]
+    wanted = K_NORM.clone()
+    wanted[:2, :2] *= zoom
+    picture, used = Undistorter()(seen, K_NORM, lens, "view", pinhole=wanted)
+    assert_same_up_to(used, wanted, 1e-6)
+    expected = spots(rays_of_pixels(wanted), points)
+    for place in to_pixels(points, wanted):
+        off = centre_of_spot(picture[None], place) - centre_of_spot(expected, place)
+        assert float(off.norm()) < 0.03
+
+
+def test_pinhole_of_a_lens_is_the_one_that_pictures_are_turned_into():
+    images = torch.rand(1, 3, HEIGHT, WIDTH, generator=seeded())
+    for lens in (*LENSES.values(), {}):
+        _, Ks_norm = undistort_images(images, K_NORM[None], [lens])
+        pinhole = pinhole_of_lens(K_NORM, lens, width=WIDTH, height=HEIGHT, where="view")
+        assert torch.equal(pinhole, Ks_norm[0])
+    with pytest.raises(InvalidInputError, match="distortion of view names 'k9'"):
+        pinhole_of_lens(K_NORM, {"k9": 0.1}, width=WIDTH, height=HEIGHT, where="view")
 
 
 def test_views_without_distortion_are_unchanged():

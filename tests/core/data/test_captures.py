@@ -16,6 +16,8 @@ from genxd_core.data.scene import BrokenSceneError, SceneDataset
 from genxd_core.errors import InvalidInputError
 from tests.core.data.known_scene import (
     POINTS,
+    colmap_cameras,
+    colmap_points,
     paint,
     pixels_of,
     projected,
@@ -98,6 +100,16 @@ def test_smaller_pictures_than_the_model_was_made_of_have_the_same_cameras(tmp_p
     assert_same_up_to(seen_spots(scene.pictures[1]().image), places[1], 0.1)
 
 
+def test_larger_pictures_than_the_model_was_made_of_become_those_of_its_pinhole_camera(tmp_path):
+    write_capture(tmp_path / "one", k1=-0.3)
+    params = [FOCAL_PX / 8, PRINCIPAL_PX[0] / 8, PRINCIPAL_PX[1] / 8, -0.3]
+    model = colmap_cameras(2, WIDTH // 8, HEIGHT // 8, params)
+    (tmp_path / "one" / "sparse" / "0" / "cameras.bin").write_bytes(model)
+    scene = Captures(tmp_path / "one").scene("one")
+    places = projected(scene.cameras, WIDTH, HEIGHT)
+    assert_same_up_to(seen_spots(scene.pictures[1]().image), places[1], 0.1)
+
+
 def test_transparent_pictures_of_a_lens_are_put_on_white(tmp_path):
     views = write_capture(tmp_path / "one", k1=-0.3)
     for number, view in enumerate(views):
@@ -154,8 +166,6 @@ def test_view_depths_are_of_the_points_that_each_picture_shows(tmp_path):
 
 def test_view_depths_without_tracks_are_of_all_points(tmp_path):
     views = write_capture(tmp_path / "one", points=False)
-    from tests.core.data.known_scene import colmap_points
-
     place = tmp_path / "one" / "sparse" / "0" / "points3D.bin"
     place.write_bytes(colmap_points(POINTS, [(), (), ()]))
     middle = [np.median(view.seen()[:, 2]) for view in views]
