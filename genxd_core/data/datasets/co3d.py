@@ -55,7 +55,7 @@ class Co3D:
     """Scenes of CO3D version 2.
 
     The constructor lists the categories. A category's annotations are read once, when its first
-    scene or `scene_ids` is asked for, and kept as a compact index (some 300 bytes a frame);
+    scene or `scene_ids` is asked for, and kept as a compact index (some 500 bytes a frame);
     `scene_ids` therefore reads those of all chosen categories at its first use.
 
     Attributes:
