@@ -101,10 +101,20 @@ def evaluate_variant(
         **{"num_frames": num_frames, "size": size, "dtype": str(network.conv_in.weight.dtype)},
     }
     _check(parts, scenes, num_frames, mode_4d)
+    distance_name, distance = picture_distance(perceptual)
     run = _Run(
-        *(network, vae, *picture_distance(perceptual)),
-        **{"scenes": scenes, "seed": seed, "steps": steps, "guidance": guidance, "size": size},
-        **{"disentangled": disentangled, "mode_4d": mode_4d, "num_frames": num_frames},
+        network=network,
+        vae=vae,
+        distance_name=distance_name,
+        distance=distance,
+        scenes=scenes,
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        size=size,
+        disentangled=disentangled,
+        mode_4d=mode_4d,
+        num_frames=num_frames,
         batch=batch,
     )
     began = time.perf_counter()
