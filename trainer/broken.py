@@ -35,7 +35,7 @@ class BrokenScenes:
             InvalidInputError: more than ``data.max_broken`` of the drawn scenes are broken.
         """
         self.drawn += micro.drawn
-        self.count += len(micro.broken)
+        self.count += sum(not scene.rejected for scene in micro.broken)
         for scene in micro.broken:
             if (scene.source, scene.scene_id) in self._listed:
                 continue

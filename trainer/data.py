@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from genxd_core.data.clip_file import RejectedClipError
 from genxd_core.data.sample import Provenance
 from genxd_core.data.scene import BrokenSceneError
 
@@ -26,11 +27,12 @@ _ATTEMPTS = 50  # at finding a whole scene, for one clip
 
 @dataclass(frozen=True)
 class BrokenScene:
-    """A scene that could not be used, and why."""
+    """A scene that could not be used, and why; rejected ones are whole, but not to be used."""
 
     source: str
     scene_id: str
     reason: str
+    rejected: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +49,7 @@ class MicroBatch:
         motion_strength: what the network takes.
         provenance: of each clip.
         broken: scenes that were tried and could not be used.
-        drawn: scenes that were tried.
+        drawn: scenes that were tried, without rejected ones.
     """
 
     number: int
@@ -109,7 +111,8 @@ class MicroBatches(Dataset[MicroBatch]):
         try:
             return source.draw(scene_id, views, rng)
         except BrokenSceneError as error:
-            return BrokenScene(config.name, scene_id, str(error))
+            rejected = isinstance(error, RejectedClipError)
+            return BrokenScene(config.name, scene_id, str(error), rejected)
 
 
 class _Numbers(Sampler[int]):
@@ -189,5 +192,5 @@ def _stacked(number: int, mode: str, clips: list[Clip], broken: list[BrokenScene
         torch.tensor([clip.motion_strength for clip in clips]),
         tuple(clip.provenance for clip in clips),
         tuple(broken),
-        len(clips) + len(broken),
+        len(clips) + sum(not scene.rejected for scene in broken),
     )

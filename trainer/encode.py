@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from genxd_core.autoencoder import ENCODED_AT_ONCE, Autoencoder
+from genxd_core.data.clip_file import RejectedClipError
 from genxd_core.data.sample import SamplePolicy, take_frames
 from genxd_core.data.sampling import DrawnFrames
 from genxd_core.data.scene import BrokenSceneError, Scene, SceneDataset
@@ -125,6 +126,8 @@ class _Work:
         for scene_id in ids:
             try:
                 done.append(self._scene(self.dataset.scene(scene_id)))
+            except RejectedClipError as error:
+                _log.info("not encoded: %s", error)
             except BrokenSceneError as error:
                 broken.append((scene_id, str(error)))
         if done:

@@ -181,6 +181,28 @@ def read_clip_file(path: str | Path) -> ClipFile:
         raise InvalidInputError(f"clip file {path}: {error}") from error
 
 
+def measured_motion(folder: Path, scene_id: str) -> MeasuredMotion | None:
+    """The motion of a clip by the file in its folder; None where there is no such file.
+
+    Raises:
+        RejectedClipError: the curation did not keep the clip.
+        BrokenSceneError: the file is damaged.
+    """
+    file = folder / CLIP_FILE_NAME
+    if not file.exists():
+        return None
+    try:
+        clip = read_clip_file(file)
+    except InvalidInputError as error:
+        raise BrokenSceneError(f"scene {scene_id}: {error}") from error
+    if clip.status != "kept":
+        raise RejectedClipError(
+            f"scene {scene_id} is not to be used: {CLIP_FILE_NAME} calls it {clip.status} "
+            f"({clip.reason})."
+        )
+    return clip.motion
+
+
 def write_clip_file(clip: ClipFile, path: str | Path) -> None:
     """Write a ``clip.json``, whole or not at all; numbers that are unknown are left out.
 

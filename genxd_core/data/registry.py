@@ -50,6 +50,5 @@ def open_dataset(name: str, root: str | Path | None = None, **options: Any) -> S
         raise InvalidInputError(f"dataset {name} has no option {unknown[0]!r}, expected {known}.")
     if root is None and signature["root"].default is inspect.Parameter.empty:
         raise InvalidInputError(f"root of {name} is not set; give the folder of the dataset.")
-    dataset = adapter(None if root is None else Path(root), **options)
-    assert isinstance(dataset, SceneDataset)
+    dataset: SceneDataset = adapter(None if root is None else Path(root), **options)
     return dataset

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..cameras.cameras import Cameras
 from ..cameras.conventions import scale_cameras
 from ..errors import InvalidInputError
-from ..fitting import FitMode, fit_masks, fit_views
+from ..fitting import FitMode, FittedViews, fit_masks, fit_views
 from ..model.motion_strength import gamma_to_motion_strength
 from .sampling import DrawnFrames, FrameSampling, draw_frames
 from .scene import BrokenSceneError, Scene, SceneKind
@@ -129,23 +129,18 @@ def take_frames(
     images, Ks_norm, masks = [], [], []
     cameras = scene.cameras[list(drawn.indices)].to(dtype=torch.float32)
     for place, index in enumerate(drawn.indices):
+        K_norm = cameras.Ks_norm[place : place + 1]
         try:
-            read = scene.pictures[index]()
-            mask = None if scene.masks is None else scene.masks[index]()
+            fitted, mask = _read_frame(scene, index, K_norm, policy, fit)
+        except BrokenSceneError:
+            raise
         except InvalidInputError as error:
             raise BrokenSceneError(f"scene {scene.scene_id}: {error}") from error
-        fitted = fit_views(
-            read.image[None],
-            cameras.Ks_norm[place : place + 1],
-            policy.size,
-            mode=fit,
-            alpha=None if read.alpha is None else read.alpha[None],
-        )
         assert fitted.Ks_norm is not None
         images.append(fitted.images)
         Ks_norm.append(fitted.Ks_norm)
         if mask is not None:
-            masks.append(fit_masks(mask[None], fitted.record))
+            masks.append(mask)
     scaled = scale_cameras(
         Cameras(cameras.c2w, torch.cat(Ks_norm), cameras.times),
         scene_scale(
@@ -164,6 +159,18 @@ def take_frames(
             dataset, scene.scene_id, drawn.indices, tuple(scene.names[i] for i in drawn.indices)
         ),
     )
+
+
+def _read_frame(
+    scene: Scene, index: int, K_norm: Tensor, policy: SamplePolicy, fit: FitMode
+) -> tuple[FittedViews, Tensor | None]:
+    """One picture, fitted, with its mask (1, 1, h, w) if the scene has masks."""
+    read = scene.pictures[index]()
+    alpha = None if read.alpha is None else read.alpha[None]
+    fitted = fit_views(read.image[None], K_norm, policy.size, mode=fit, alpha=alpha)
+    if scene.masks is None:
+        return fitted, None
+    return fitted, fit_masks(scene.masks[index]()[None], fitted.record)
 
 
 def scene_scale(where: str, reference: int, depth: float | None) -> float:

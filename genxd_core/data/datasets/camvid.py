@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..capture_scene import capture_scene
-from ..clip_file import CLIP_FILE_NAME, RejectedClipError, read_clip_file
-from ..layouts import checked_scene_id, expect_layout, naming_scene, subfolders
-from ..scene import MeasuredMotion, Scene, SceneKind, expect_folder
+from ..clip_file import CLIP_FILE_NAME, measured_motion
+from ..layouts import checked_scene_id, expect_layout, subfolders
+from ..scene import Scene, SceneKind, expect_folder
 
 __all__ = ["CamVid"]
 
@@ -66,7 +66,7 @@ class CamVid:
                 picture.
         """
         folder = self._root / checked_scene_id(self._ids, scene_id, self.name)
-        motion = _read_motion(folder, scene_id)
+        motion = measured_motion(folder, scene_id)
         return capture_scene(
             scene_id,
             folder / "0",
@@ -83,17 +83,3 @@ class CamVid:
         # A clip that was not kept may have no model.
         folder = self._root / scene_id
         return (folder / "0").is_dir() or (folder / CLIP_FILE_NAME).is_file()
-
-
-def _read_motion(folder: Path, scene_id: str) -> MeasuredMotion | None:
-    file = folder / CLIP_FILE_NAME
-    if not file.exists():
-        return None
-    with naming_scene(scene_id):
-        clip = read_clip_file(file)
-    if clip.status != "kept":
-        raise RejectedClipError(
-            f"scene {scene_id} is not to be used: {CLIP_FILE_NAME} calls it {clip.status} "
-            f"({clip.reason})."
-        )
-    return clip.motion

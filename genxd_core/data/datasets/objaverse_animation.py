@@ -42,7 +42,7 @@ from ...cameras.cameras import Cameras
 from ...cameras.io.native_json import FORMAT_NAME, read_native
 from ...errors import InvalidInputError
 from ...media import load_image
-from ..scene import MeasuredMotion, Scene, SceneKind, expect_folder
+from ..scene import Scene, SceneKind, expect_folder
 from .layout import naming_scene, unknown_scene, wrong_layout
 
 __all__ = ["ObjaverseAnimation"]
@@ -107,7 +107,7 @@ class ObjaverseAnimation:
                 [partial(load_image, file, upright=False) for file in files],
                 [file.name for file in files],
                 masks=[partial(_read_mask, file) for file in files],
-                motion=_read_motion(folder / _CLIP),
+                motion=measured_motion(folder, scene_id),
                 view_depths=torch.tensor([_read_depth(file) for file in files]),
             )
 
@@ -167,26 +167,6 @@ def _read_depth(picture: Path) -> float:
     except (OSError, EOFError, ValueError, TypeError) as error:
         raise InvalidInputError(f"{file.name} is damaged, or no numbers ({error}).") from error
     return float(np.median(seen)) if len(seen) else math.nan
-
-
-def _read_motion(path: Path) -> MeasuredMotion | None:
-    """What the curation measured; None where it has not."""
-    if not path.is_file():
-        return None
-    content = _read_json(path)
-    strength, stride = content.get("motion_strength"), content.get("stride", 1)
-    if strength is None:
-        return None
-    try:
-        gamma, gap = float(strength), int(stride)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"{path.name} has no numbers in it ({error}).") from error
-    if not 0 <= gamma < math.inf or gap < 1:
-        raise InvalidInputError(
-            f"{path.name} has motion_strength {strength} and stride {stride}; expected a number "
-            "from 0 on, and a whole number from 1 on."
-        )
-    return MeasuredMotion(gamma, gap)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
