@@ -151,7 +151,8 @@ class LatentShards:
             self._open[scene.file] = safe_open(scene.file, framework="pt")
         first, last = min(indices), max(indices)
         rows = self._open[scene.file].get_slice(name)[scene.start + first : scene.start + last + 1]
-        return rows[torch.tensor(indices) - first].float()
+        picked: Tensor = rows[torch.tensor(indices) - first].float()
+        return picked
 
     def __getstate__(self) -> dict[str, Any]:
         """Without open files: each process opens its own."""

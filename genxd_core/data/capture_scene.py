@@ -24,7 +24,7 @@ from ..media import LoadedImage, image_size, load_image
 from .layouts import naming_scene
 from .scene import MeasuredMotion, Scene, SceneKind, median_depth
 
-__all__ = ["capture_scene"]
+__all__ = ["capture_scene", "checked_decode_side"]
 
 
 def capture_scene(
@@ -35,6 +35,7 @@ def capture_scene(
     kind: SceneKind = "3d",
     masks: Path | None = None,
     depths: bool = True,
+    decode_side: int | None = None,
     motion: MeasuredMotion | None = None,
 ) -> Scene:
     """Read the cameras of a capture, and where its pictures lie.
@@ -49,6 +50,7 @@ def capture_scene(
         kind: a "4d" one gets ``times``: the pictures' places among all in their folder.
         masks: folder of masks, as `load_capture_masks` takes it; ``None`` for none.
         depths: read the points of the scene for ``view_depths``.
+        decode_side: decode large JPEGs at a fraction of their size; see `load_image`.
         motion: measured strength.
 
     Returns:
@@ -67,9 +69,8 @@ def capture_scene(
         if loaded.ids:
             order.sort(key=lambda view: in_order(names[view]))
         pinholes = [_pinhole(loaded, view, files[view]) for view in range(len(files))]
-        shared = _Shared(
-            loaded, files, names, None if masks is None else find_masks(masks, names), pinholes
-        )
+        mask_files = None if masks is None else find_masks(masks, names)
+        shared = _Shared(loaded, files, names, mask_files, pinholes, decode_side)
         if kind == "3d":
             _refuse_passing_time(loaded.cameras)
         return Scene(
@@ -88,6 +89,17 @@ def capture_scene(
         )
 
 
+def checked_decode_side(decode_side: int | None) -> int | None:
+    """Refuse an option of adapters that no picture can have.
+
+    Raises:
+        InvalidInputError: it is not positive.
+    """
+    if decode_side is not None and decode_side < 1:
+        raise InvalidInputError(f"decode_side is {decode_side}, expected at least 1, or None.")
+    return decode_side
+
+
 @dataclass(frozen=True, eq=False)
 class _Shared:
     """What the views of one scene share; lists are in the order of ``loaded``."""
@@ -97,6 +109,7 @@ class _Shared:
     names: tuple[str, ...]
     masks: list[Path] | None
     pinholes: list[Tensor]
+    decode_side: int | None
     to_pinhole: Undistorter = field(default_factory=Undistorter)
     # Its own, as masks may have another size: each keeps what it knows of the last one.
     mask_to_pinhole: Undistorter = field(default_factory=Undistorter)
@@ -123,7 +136,9 @@ class _Picture:
     def __call__(self) -> LoadedImage:
         """Read the picture as its pinhole camera would have taken it."""
         shared, view = self.shared, self.view
-        read = load_image(shared.files[view], upright=shared.upright)
+        read = load_image(
+            shared.files[view], upright=shared.upright, decode_side=shared.decode_side
+        )
         height, width = read.image.shape[1:]
         check_shape(shared.loaded, view, shared.files[view], (width, height))
         if not shared.is_distorted(view):
@@ -143,7 +158,9 @@ class _Mask:
         """Read the mask at its picture's size, with the same distortion undone."""
         shared, view = self.shared, self.view
         assert shared.masks is not None
-        size = image_size(shared.files[view], upright=shared.upright)
+        size = image_size(
+            shared.files[view], upright=shared.upright, decode_side=shared.decode_side
+        )
         mask = read_mask(shared.masks[view], shared.names[view], upright=shared.upright, size=size)
         if shared.is_distorted(view):
             three = mask.expand(3, -1, -1)

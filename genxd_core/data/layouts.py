@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ..errors import InvalidInputError
 from .scene import BrokenSceneError
@@ -13,11 +13,15 @@ from .scene import BrokenSceneError
 __all__ = [
     "checked_scene_id",
     "expect_layout",
+    "named_inside",
     "naming_scene",
     "subfolders",
+    "unknown_scene",
+    "wrong_layout",
 ]
 
 _MOST_NAMED = 4
+_MOST_LISTED = 1000
 _TRIED = 64
 
 
@@ -59,10 +63,7 @@ def expect_layout(
     found = tuple(sorted(scenes))
     if any(is_scene(scene) for scene in found[:: 1 + len(found) // _TRIED]):
         return found
-    with os.scandir(root) as entries:
-        names = sorted(entry.name for entry in islice(entries, 1000))
-    told = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
-    raise InvalidInputError(f"root of {dataset} is {root}, which holds {told}; expected {layout}.")
+    raise wrong_layout(root, dataset, layout)
 
 
 def checked_scene_id(scene_ids: Sequence[str], scene_id: str, dataset: str) -> str:
@@ -78,6 +79,54 @@ def checked_scene_id(scene_ids: Sequence[str], scene_id: str, dataset: str) -> s
             f"such as {scene_ids[0]!r}."
         )
     return scene_id
+
+
+def wrong_layout(root: Path, dataset: str, layout: str) -> InvalidInputError:
+    """The error of a root that holds something else; tells the first names that are there.
+
+    Args:
+        root: a folder.
+        dataset: its name.
+        layout: what is expected there, completing "expected ...".
+    """
+    with os.scandir(root) as entries:
+        names = sorted(entry.name for entry in islice(entries, _MOST_LISTED))
+    told = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
+    return InvalidInputError(f"root of {dataset} is {root}, which holds {told}; expected {layout}.")
+
+
+def unknown_scene(scene_id: str, dataset: str, hint: str) -> InvalidInputError:
+    """The error of a scene that a dataset does not have.
+
+    Args:
+        scene_id: that was asked for.
+        dataset: its name.
+        hint: what scenes are called there, completing "scenes are ...".
+    """
+    return InvalidInputError(
+        f"scene_id is {scene_id!r:.200}, which {dataset} does not have; scenes are {hint}."
+    )
+
+
+def named_inside(root: Path, name: object, where: str) -> Path:
+    """The file that a dataset's own file names, relative to ``root``.
+
+    Links that the owner of the folder put there are followed; names may not climb.
+
+    Args:
+        root: the folder it must lie in.
+        name: as it is written.
+        where: names the file that names it, for the message.
+
+    Raises:
+        InvalidInputError: it is no text, is absolute, or has ``..`` in it.
+    """
+    if not isinstance(name, str) or not name or not name.isprintable():
+        raise InvalidInputError(f"{where} names {name!r:.200}, which is no path of a file.")
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts:
+        raise InvalidInputError(f"{where} names {name!r:.200}, which leads out of {root}.")
+    return root / path
 
 
 @contextmanager

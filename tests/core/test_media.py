@@ -257,3 +257,29 @@ def test_size_of_no_picture_is_refused(tmp_path):
         image_size(tmp_path / "a.png")
     with pytest.raises(InvalidInputError, match=r"b\.png does not exist"):
         image_size(tmp_path / "b.png")
+
+
+@pytest.mark.parametrize(
+    ("size", "suffix", "decode_side", "expected"),
+    [
+        ((64, 48), "jpg", 12, (16, 12)),
+        ((64, 48), "jpg", 13, (32, 24)),
+        ((64, 48), "jpg", 25, (64, 48)),
+        ((64, 48), "jpg", 1, (8, 6)),
+        ((64, 48), "jpg", None, (64, 48)),
+        ((66, 48), "jpg", 6, (33, 24)),
+        ((65, 48), "jpg", 6, (65, 48)),
+        ((64, 48), "png", 12, (64, 48)),
+    ],
+)
+def test_jpegs_are_decoded_smaller_where_that_divides_them_evenly(
+    tmp_path, size, suffix, decode_side, expected
+):
+    frame = gradient(1, size[1], size[0])[0]
+    file = tmp_path / f"a.{suffix}"
+    save_image(frame, file)
+    image = load_image(file, decode_side=decode_side).image
+    assert (image.shape[2], image.shape[1]) == expected
+    assert image_size(file, decode_side=decode_side) == expected
+    blocks = torch.nn.functional.adaptive_avg_pool2d(frame, (expected[1], expected[0]))
+    assert float((image - blocks).abs().mean()) < 0.01

@@ -16,7 +16,7 @@ places among all pictures of the clip, in [0, 1].
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..capture_scene import capture_scene
+from ..capture_scene import capture_scene, checked_decode_side
 from ..clip_file import CLIP_FILE_NAME, measured_motion
 from ..layouts import checked_scene_id, expect_layout, subfolders
 from ..scene import Scene, SceneKind, expect_folder
@@ -32,17 +32,20 @@ class CamVid:
     Args:
         root: of the clips, or of folders of clips.
         depths: read the points of each scene for ``view_depths``.
+        decode_side: decode large JPEGs at a fraction of their size, whose smaller side still has
+            this many pixels (`load_image`); by default whole.
 
     Raises:
-        InvalidInputError: the root is none of the layout.
+        InvalidInputError: the root is none of the layout, or ``decode_side`` is not positive.
     """
 
     name: str = "camvid"
     kind: SceneKind = "4d"
 
-    def __init__(self, root: Path, *, depths: bool = True) -> None:
+    def __init__(self, root: Path, *, depths: bool = True, decode_side: int | None = None) -> None:
         self._root = expect_folder(root, self.name, _LAYOUT)
         self.has_depth = depths
+        self._decode_side = checked_decode_side(decode_side)
         found = list[str]()
         for name in subfolders(self._root):
             if self._has_frames(name):
@@ -74,6 +77,7 @@ class CamVid:
             kind="4d",
             motion=motion,
             depths=self.has_depth,
+            decode_side=self._decode_side,
         )
 
     def _has_frames(self, scene_id: str) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ...cameras.io.colmap import find_colmap_model
 from ...captures import folder_of_pictures
-from ..capture_scene import capture_scene
+from ..capture_scene import capture_scene, checked_decode_side
 from ..layouts import checked_scene_id, expect_layout, naming_scene, subfolders
 from ..scene import Scene, SceneKind, expect_folder
 
@@ -38,18 +38,28 @@ class Captures:
         root: of the captures.
         masks: use folders ``masks`` where they are.
         depths: read the points of each scene for ``view_depths``.
+        decode_side: decode large JPEGs at a fraction of their size, whose smaller side still has
+            this many pixels (`load_image`); by default whole.
 
     Raises:
-        InvalidInputError: the root is none of the layout.
+        InvalidInputError: the root is none of the layout, or ``decode_side`` is not positive.
     """
 
     name: str = "captures"
     kind: SceneKind = "3d"
 
-    def __init__(self, root: Path, *, masks: bool = True, depths: bool = True) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        masks: bool = True,
+        depths: bool = True,
+        decode_side: int | None = None,
+    ) -> None:
         self._root = expect_folder(root, self.name, _LAYOUT).resolve()
         self._masks = masks
         self.has_depth = depths
+        self._decode_side = checked_decode_side(decode_side)
         self._is_one = _is_capture(self._root)
         if self._is_one:
             self._ids: tuple[str, ...] = (self._root.name,)
@@ -72,7 +82,9 @@ class Captures:
         folder = self._root if self._is_one else self._root / scene_id
         with naming_scene(scene_id):
             masks = self._folder_of_masks(folder)
-        return capture_scene(scene_id, folder, masks=masks, depths=self.has_depth)
+        return capture_scene(
+            scene_id, folder, masks=masks, depths=self.has_depth, decode_side=self._decode_side
+        )
 
     def _folder_of_masks(self, folder: Path) -> Path | None:
         if not self._masks:

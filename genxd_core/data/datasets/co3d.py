@@ -39,8 +39,8 @@ from ...cameras.cameras import Cameras
 from ...cameras.conventions import SHAPE_TOLERANCE, pytorch3d_to_opencv
 from ...errors import InvalidInputError
 from ...media import LoadedImage, load_image
+from ..layouts import named_inside, naming_scene, unknown_scene, wrong_layout
 from ..scene import Scene, SceneKind, expect_folder
-from .layout import named_inside, naming_scene, unknown_scene, wrong_layout
 
 __all__ = ["Co3D"]
 

@@ -42,8 +42,9 @@ from ...cameras.cameras import Cameras
 from ...cameras.io.native_json import FORMAT_NAME, read_native
 from ...errors import InvalidInputError
 from ...media import load_image
+from ..clip_file import measured_motion
+from ..layouts import naming_scene, unknown_scene, wrong_layout
 from ..scene import Scene, SceneKind, expect_folder
-from .layout import naming_scene, unknown_scene, wrong_layout
 
 __all__ = ["ObjaverseAnimation"]
 

@@ -30,8 +30,8 @@ from ...cameras.io.realestate import read_realestate, read_timestamps
 from ...captures import in_order
 from ...errors import InvalidInputError
 from ...media import load_image
+from ..layouts import naming_scene, unknown_scene, wrong_layout
 from ..scene import Scene, SceneKind, expect_folder
-from .layout import naming_scene, unknown_scene, wrong_layout
 
 __all__ = ["ACID", "RealEstate10K"]
 

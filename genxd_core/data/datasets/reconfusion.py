@@ -36,8 +36,8 @@ from ...cameras.cameras import Cameras
 from ...errors import InvalidInputError
 from ...media import LoadedImage
 from ...pictures import from_pil
+from ..layouts import named_inside, naming_scene, unknown_scene, wrong_layout
 from ..scene import Scene, SceneKind, expect_folder
-from .layout import named_inside, naming_scene, unknown_scene, wrong_layout
 
 __all__ = ["NEAR_FAR", "ReconFusion"]
 

@@ -17,8 +17,8 @@ from ...errors import InvalidInputError
 from ...media import LoadedImage, frame_names
 from ...synthetic import FAMILIES, HELD_OUT, SyntheticClips, make_clips
 from ...synthetic.motion import motion_strength
+from ..layouts import unknown_scene
 from ..scene import MeasuredMotion, Scene, SceneKind
-from .layout import unknown_scene
 
 __all__ = ["SyntheticScenes"]
 

@@ -110,6 +110,31 @@ def test_larger_pictures_than_the_model_was_made_of_become_those_of_its_pinhole_
     assert_same_up_to(seen_spots(scene.pictures[1]().image), places[1], 0.1)
 
 
+@pytest.mark.parametrize("k1", [0.0, -0.3])
+def test_pictures_that_are_decoded_smaller_show_the_points_in_the_same_places(tmp_path, k1):
+    write_capture(tmp_path / "one", names=[f"{n}.jpg" for n in range(6)], k1=k1)
+    scene = Captures(tmp_path / "one", decode_side=36).scene("one")
+    places = projected(scene.cameras, WIDTH // 2, HEIGHT // 2)
+    for picture, expected in zip(scene.pictures, places, strict=True):
+        image = picture().image
+        assert image.shape == (3, HEIGHT // 2, WIDTH // 2)
+        assert_same_up_to(seen_spots(image), expected, 0.1)
+    with pytest.raises(InvalidInputError, match="decode_side is 0, expected at least 1"):
+        Captures(tmp_path / "one", decode_side=0)
+
+
+def test_masks_fit_pictures_that_are_decoded_smaller(tmp_path):
+    write_capture(tmp_path / "one", names=[f"{n}.jpg" for n in range(6)])
+    (tmp_path / "one" / "masks").mkdir()
+    for number in range(6):
+        Image.new("L", (WIDTH, HEIGHT), 255).save(tmp_path / "one" / "masks" / f"{number}.png")
+    scene = Captures(tmp_path / "one", decode_side=36).scene("one")
+    sample = draw_sample(scene, "captures", 6, SamplePolicy(size=32, fit="pad"), seeded())
+    # The whole picture is object, the bars above and below it are not; the edge between is soft.
+    assert float(sample.masks[:, :, 8:-8].min()) == 1.0
+    assert float(sample.masks[:, :, [0, -1]].max()) == 0.0
+
+
 def test_transparent_pictures_of_a_lens_are_put_on_white(tmp_path):
     views = write_capture(tmp_path / "one", k1=-0.3)
     for number, view in enumerate(views):

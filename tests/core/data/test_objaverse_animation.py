@@ -138,8 +138,8 @@ def test_scale_by_depth_brings_the_first_frame_to_two(tmp_path):
 
 
 def test_motion_is_what_was_measured_at_its_stride(tmp_path):
-    write_object(tmp_path, "a", motion={"motion_strength": 0.06, "stride": 3})
-    write_object(tmp_path, "b", motion={"motion_strength": None, "status": "rejected"})
+    write_object(tmp_path, "a", motion={"motion_strength": 0.06, "stride": 3, "status": "kept"})
+    write_object(tmp_path, "b", motion={"motion_strength": None, "status": "kept"})
     write_object(tmp_path, "c")
     dataset = ObjaverseAnimation(tmp_path)
     motions = [dataset.scene(name).motion for name in "abc"]
@@ -245,16 +245,16 @@ def test_cameras_without_times_break_the_scene(tmp_path):
 @pytest.mark.parametrize(
     ("motion", "message"),
     [
-        ({"motion_strength": "much"}, "has no numbers in it"),
-        ({"motion_strength": -0.1}, "has motion_strength -0.1"),
-        ({"motion_strength": math.nan}, "has motion_strength nan"),
-        ({"motion_strength": 0.1, "stride": 0}, "stride 0"),
-        ([], "holds a JSON list"),
+        (MEASURED | {"motion_strength": "much"}, "motion_strength is 'much'"),
+        (MEASURED | {"motion_strength": -0.1}, "motion_strength is -0.1"),
+        (MEASURED | {"motion_strength": math.nan}, "motion_strength is nan"),
+        (MEASURED | {"stride": 0}, "stride is 0"),
+        ([], r"the file is \[\], expected a JSON object"),
     ],
 )
 def test_impossible_strength_breaks_the_scene(tmp_path, motion, message):
     write_object(tmp_path, motion=motion)
-    with pytest.raises(BrokenSceneError, match=f"scene duck: clip.json .*{message}"):
+    with pytest.raises(BrokenSceneError, match=f"scene duck: clip file .*{message}"):
         ObjaverseAnimation(tmp_path).scene("duck")
 
 
