@@ -1,6 +1,7 @@
 """The commands of the trainer one after the other, from nothing to a model that generates."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,20 +10,23 @@ from safetensors.torch import load_file
 import genxd_core as gx
 from genxd_core.errors import InvalidInputError
 from genxd_core.files import read_checksums, sha256_of
-from genxd_core.synthetic import FAMILIES, HELD_OUT
-from trainer.__main__ import Encode, Export, Render, Train, TrainVAE, run
+from genxd_core.synthetic import HELD_OUT, make_clips
+from trainer.__main__ import Check, Encode, Export, Recipes, Render, Train, TrainVAE, main, run
+from trainer.encode import EncodeJob
+from trainer.export_run import ExportJob
+from trainer.latent_shards import LatentShards
 from trainer.synthetic_shards import RenderJob, render_shards
 from trainer.vae import VAEConfig
 
-NANO_FAMILIES = [name for name in FAMILIES if name.startswith("nano")]
+FAMILIES = ("nano_3d", "nano_4d", "nano_video")
+FEW = tuple(f"data.sources.{family}.options.scenes=2" for family in FAMILIES)
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """What the commands in genxd-nano's README make, in as few steps as can be."""
     place = tmp_path_factory.mktemp("commands")
-    for family in NANO_FAMILIES:
-        run(Render(RenderJob(place / "img", family, clips=1)))
+    run(Render(RenderJob(place / "img", "nano_3d", clips=1)))
     vae = VAEConfig(
         shards=place / "img",
         out=place / "vae",
@@ -34,31 +38,65 @@ def model(tmp_path_factory):
         clips=1,
     )
     run(TrainVAE(vae))
-    run(Encode(place / "img", place / "lat", place / "vae" / "vae"))
-    run(Train("nano", place / "lat", place / "run", steps=1))
-    run(Export(place / "run" / "unet", place / "vae" / "vae", place / "model"))
+    vae_folder = place / "vae" / "vae"
+    job = EncodeJob(out=place / "data" / "latents", scenes_per_shard=1)
+    run(Encode("nano", job, vae=vae_folder, device="cpu", settings=FEW))
+    short = ("engine.steps=1", "engine.trackers=[]")
+    run(Train("nano", place / "nano", place / "data", settings=(*FEW, *short)))
+    stage = (*FEW, *short, f"model.start_from={place / 'nano'}")
+    run(Train("nano_stage1", place / "stage1", place / "data", settings=stage))
+    exported = ExportJob(
+        run=place / "stage1",
+        out=place / "model",
+        vae=str(vae_folder),
+        file=place / "one.safetensors",
+    )
+    run(Export(exported))
     return place
 
 
 def test_latents_are_the_encoded_pictures_scaled(model):
     vae = gx.GenXDPipeline.from_pretrained(model / "model").vae
-    for family in NANO_FAMILIES:
-        name = f"{family}_000000000.safetensors"
-        pictures = load_file(model / "img" / name)["images"][0].float() / 255
-        latents = load_file(model / "lat" / name)["latents"][0].float()
-        # Twice in half precision: the weights, and the latents on disk.
-        spread = float((latents - vae.encode(pictures)).std() / latents.std())
-        assert latents.shape == (12, 4, 8, 8)
-        assert spread < 1e-2
+    shards = LatentShards(model / "data" / "latents" / "nano_4d" / "crop")
+    clip = make_clips([1], "nano_4d")
+    latents = shards.read("00000001", "latents", range(12))
+    # Twice in half precision: the weights, and the latents on disk.
+    spread = float((latents - vae.encode(clip.images[0])).std() / latents.std())
+    assert latents.shape == (12, 4, 8, 8)
+    assert spread < 1e-2
+    assert torch.equal(shards.read("00000001", "c2w", range(12)), clip.c2w[0])
 
 
-def test_encoding_again_does_nothing(model):
-    from diffusers import AutoencoderKLTemporalDecoder
+def test_encoding_again_does_nothing(model, tmp_path):
+    folder = model / "data" / "latents" / "nano_3d" / "crop"
+    stamps = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    job = EncodeJob(out=model / "data" / "latents", scenes_per_shard=1)
+    run(Encode("nano", job, vae=model / "vae" / "vae", device="cpu", settings=FEW))
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == stamps
 
-    from trainer.synthetic_shards import encode_shards
 
-    vae = AutoencoderKLTemporalDecoder.from_pretrained(model / "vae" / "vae")
-    assert encode_shards(model / "img", model / "lat", vae) == 0
+def test_parts_of_a_job_are_the_whole(model, tmp_path):
+    vae = model / "vae" / "vae"
+    for part in (0, 1):
+        job = EncodeJob(out=tmp_path, scenes_per_shard=1, part=part, parts=2)
+        run(Encode("nano", job, vae=vae, sources=("nano_3d",), device="cpu", settings=FEW))
+    parts, whole = tmp_path / "nano_3d" / "crop", model / "data" / "latents" / "nano_3d" / "crop"
+    names = sorted(path.name for path in whole.iterdir())
+    assert sorted(path.name for path in parts.iterdir()) == names
+    for name in names:
+        assert (parts / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_half_precision_encoding_differs_by_little(model, tmp_path):
+    vae, job = model / "vae" / "vae", EncodeJob(out=tmp_path, scenes_per_shard=1)
+    command = Encode(
+        "nano", job, vae=vae, sources=("nano_3d",), device="cpu", precision="bf16", settings=FEW
+    )
+    run(command)
+    both = (tmp_path, model / "data" / "latents")
+    single, half = (LatentShards(folder / "nano_3d" / "crop") for folder in both)
+    a, b = (shards.read("00000000", "latents", range(12)) for shards in (single, half))
+    assert 0 < float((a - b).std() / a.std()) < 0.05
 
 
 def test_exported_model_is_in_half_precision_with_checksums_and_generates(model):
@@ -76,31 +114,58 @@ def test_exported_model_is_in_half_precision_with_checksums_and_generates(model)
     assert out.frames.shape == (4, 3, 64, 64)
 
 
-def test_half_precision_encoding_differs_by_little(model):
-    from diffusers import AutoencoderKLTemporalDecoder
-
-    from trainer.synthetic_shards import encode_shards
-
-    vae = AutoencoderKLTemporalDecoder.from_pretrained(model / "vae" / "vae")
-    encode_shards(model / "img", model / "half", vae, dtype=torch.bfloat16)
-    name = "nano_3d_000000000.safetensors"
-    single, half = (load_file(model / part / name)["latents"].float() for part in ("lat", "half"))
-    assert 0 < float((single - half).std() / single.std()) < 0.05
+def test_exported_file_holds_the_weights_of_the_folder(model):
+    whole = gx.load_unet(model / "model" / "unet").state_dict()
+    single = gx.load_unet(model / "one.safetensors").state_dict()
+    assert all(torch.equal(value, single[name]) for name, value in whole.items())
 
 
-def test_folder_without_clips_is_refused(model, tmp_path):
-    with pytest.raises(InvalidInputError, match=r"shards is .*, which has no clips of nano_3d, na"):
-        run(Train("nano", tmp_path, tmp_path / "run", steps=1))
+def test_recipes_are_listed_and_shown(capsys):
+    run(Recipes())
+    assert "nano_stage3" in capsys.readouterr().out
+    run(Recipes(show="stage1"))
+    assert json.loads(capsys.readouterr().out)["optim"]["lr"] == 5e-5
 
 
-def test_another_run_in_the_same_folder_is_refused(model):
-    with pytest.raises(InvalidInputError, match=r"holds a run with init_from None, not '.*unet'"):
-        run(Train("nano", model / "lat", model / "run", steps=2, init_from=model / "run" / "unet"))
+def test_check_tells_what_is_there(capsys):
+    run(Check("nano", settings=FEW))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "nano_3d: 2 scenes (3d), 00000000 has 12 pictures"
 
 
-def test_unknown_recipe_is_refused(model, tmp_path):
-    with pytest.raises(InvalidInputError, match="recipe is 'nana', expected one of nano"):
-        run(Train("nana", model / "lat", tmp_path))
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (Train("nana", Path("x")), "recipe is 'nana', expected one of stage1"),
+        (Train("stage1", Path("x"), Path("nowhere")), "data.latents has no encoded clips"),
+        (Check("stage1", Path("nowhere")), r"root of objaverse is nowhere/objaverse, which does n"),
+        (Check("finetune", Path("nowhere")), "root of captures is nowhere/captures, which does no"),
+        (Encode("stage1", EncodeJob(out=Path("x"))), "give its folder as --vae"),
+        (
+            Encode("debug", EncodeJob(out=Path("x")), sources=("moon",)),
+            "sources has moon, expected names of nano_3d, nano_4d",
+        ),
+        (Export(ExportJob(run=Path("x"), file=Path("y.safetensors"))), "holds no trained weights"),
+    ],
+)
+def test_what_cannot_work_is_refused_plainly(command, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInputError, match=message):
+        run(command)
+
+
+def test_errors_end_the_program_without_a_traceback(monkeypatch, tmp_path):
+    arguments = ["trainer", "train", "--recipe", "nana", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(SystemExit, match="error: recipe is 'nana'"):
+        main()
+
+
+def test_job_that_exports_nothing_is_refused():
+    with pytest.raises(InvalidInputError, match="nothing to export to"):
+        ExportJob(run=Path("x"))
+    with pytest.raises(InvalidInputError, match="out is given without a VAE"):
+        ExportJob(run=Path("x"), out=Path("y"))
 
 
 @pytest.mark.parametrize(("first_seed", "clips"), [(HELD_OUT - 1, 2), (-1, 1)])

@@ -263,7 +263,7 @@ def test_another_layout_is_refused_with_what_was_found(tmp_path):
         Co3D(tmp_path)
     for name in ("a.txt", "b.txt", "c.txt", "d.txt", "e.txt"):
         (tmp_path / name).touch()
-    with pytest.raises(InvalidInputError, match=r"holds a.txt, .*d.txt and 1 more; expected fold"):
+    with pytest.raises(InvalidInputError, match=r"holds a.txt, .*d.txt, \.\.\.; expected fold"):
         Co3D(tmp_path)
     with pytest.raises(InvalidInputError, match="which is a file"):
         Co3D(tmp_path / "a.txt")

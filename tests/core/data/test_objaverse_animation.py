@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from genxd_core.cameras.io import load_cameras
+from genxd_core.data.clip_file import RejectedClipError
 from genxd_core.data.datasets.objaverse_animation import ObjaverseAnimation
 from genxd_core.data.scene import BrokenSceneError, SceneDataset
 from genxd_core.errors import InvalidInputError
@@ -139,13 +140,15 @@ def test_scale_by_depth_brings_the_first_frame_to_two(tmp_path):
 
 def test_motion_is_what_was_measured_at_its_stride(tmp_path):
     write_object(tmp_path, "a", motion={"motion_strength": 0.06, "stride": 3, "status": "kept"})
-    write_object(tmp_path, "b", motion={"motion_strength": None, "status": "kept"})
+    write_object(tmp_path, "b", motion={"motion_strength": 0.001, "status": "rejected"})
     write_object(tmp_path, "c")
     dataset = ObjaverseAnimation(tmp_path)
-    motions = [dataset.scene(name).motion for name in "abc"]
-    assert motions[0] is not None
-    assert motions[0].gamma_at(1) == pytest.approx(0.02)
-    assert motions[1:] == [None, None]
+    motion = dataset.scene("a").motion
+    assert motion is not None
+    assert motion.gamma_at(1) == pytest.approx(0.02)
+    assert dataset.scene("c").motion is None
+    with pytest.raises(RejectedClipError, match="scene b is not to be used"):
+        dataset.scene("b")
     with pytest.raises(BrokenSceneError, match=r"scene c moves and has no measured motion"):
         known.sample_of(dataset, "c")
 
