@@ -23,19 +23,28 @@ def make_accelerator(config: RunConfig) -> Accelerator:
 
     Raises:
         MissingDependencyError: a tracker is not installed.
+        InvalidInputError: the device or the process cannot have that precision, or the run is
+            sharded over one process.
     """
     for name in config.engine.trackers:
         instead = "Or set engine.trackers=[]: log.jsonl has the same figures."
         require(name, extra="train", purpose=_PURPOSE[name], instead=instead)
     # Temporal layers rest in batches of still scenes, and so get no gradients there.
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
-    accelerator = Accelerator(
-        mixed_precision=config.engine.mixed_precision,
-        log_with=list(config.engine.trackers) or None,
-        project_dir=config.out,
-        kwargs_handlers=handlers,
-        fsdp_plugin=_fsdp() if config.engine.sharding == "fsdp" else None,
-    )
+    try:
+        accelerator = Accelerator(
+            mixed_precision=config.engine.mixed_precision,
+            log_with=list(config.engine.trackers) or None,
+            project_dir=config.out,
+            kwargs_handlers=handlers,
+            fsdp_plugin=_fsdp() if config.engine.sharding == "fsdp" else None,
+        )
+    except ValueError as error:
+        # accelerate keeps the first run's choice for the whole process.
+        raise InvalidInputError(
+            f"engine.mixed_precision is {config.engine.mixed_precision!r}, which cannot be had "
+            f"here ({error}). After a run in another precision start a new process."
+        ) from error
     if config.engine.sharding == "fsdp" and accelerator.num_processes == 1:
         raise InvalidInputError(
             "engine.sharding is 'fsdp' with one process; set engine.sharding=ddp, or start "

@@ -80,10 +80,10 @@ class TrainingRun:
             )
         if config.engine.threads:
             torch.set_num_threads(config.engine.threads)
+        self.batches = MicroBatches(config.data, config.engine.seed)
         self.accelerator = make_accelerator(config)
         check_blocks(config, self.accelerator.num_processes)
         self.accumulate = config.data.accumulation(self.accelerator.num_processes)
-        self.batches = MicroBatches(config.data, config.engine.seed)
         self.vae = self._load_vae()
         torch.manual_seed(config.engine.seed)
         network, self.origin = self._start()

@@ -109,11 +109,13 @@ class SyntheticScenes:
         )
         moves = self.kind == "4d"
         cameras = clip.cameras(0)
+        # Rounded, as in a file: fitting pictures to a size cuts what is between two levels.
+        levels = (clip.images[0] * 255).round() / 255
         return Scene(
             self._name(seed),
             self.kind,
             cameras if moves else Cameras(cameras.c2w, cameras.Ks_norm),
-            [partial(LoadedImage, image, None) for image in clip.images[0]],
+            [partial(LoadedImage, image, None) for image in levels],
             frame_names(len(cameras)),
             masks=[partial(_mask, ids) for ids in clip.ids[0]],
             motion=_motion(clip) if moves else None,

@@ -140,7 +140,8 @@ def test_scale_by_depth_brings_the_first_frame_to_two(tmp_path):
 
 def test_motion_is_what_was_measured_at_its_stride(tmp_path):
     write_object(tmp_path, "a", motion={"motion_strength": 0.06, "stride": 3, "status": "kept"})
-    write_object(tmp_path, "b", motion={"motion_strength": 0.001, "status": "rejected"})
+    rejected = {"motion_strength": 0.001, "status": "rejected", "reason": "low_motion"}
+    write_object(tmp_path, "b", motion=rejected)
     write_object(tmp_path, "c")
     dataset = ObjaverseAnimation(tmp_path)
     motion = dataset.scene("a").motion
