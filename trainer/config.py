@@ -364,6 +364,12 @@ class RunConfig:
             "engine.mixed_precision is 'fp16' and optim.name is 'muon'; set "
             "engine.mixed_precision=bf16 or no.",
         )
+        _expect(
+            self.model.frozen_dtype == "fp32" or self.engine.mixed_precision != "no",
+            f"model.frozen_dtype is {self.model.frozen_dtype!r} and engine.mixed_precision is "
+            "'no', in which adapters and weights do not go together; set "
+            "model.frozen_dtype=fp32, or engine.mixed_precision=bf16.",
+        )
         if self.model.unet is not None:
             unit = 8 * self.model.unet.stride
             _expect(

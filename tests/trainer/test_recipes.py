@@ -133,6 +133,16 @@ def part(section, **changes):
             "engine.mixed_precision is 'fp16' and optim.name is 'muon'",
         ),
         (
+            part(
+                "model",
+                start="weights",
+                start_from=Path("weights"),
+                lora=LoraConfig(),
+                frozen_dtype="bf16",
+            ),
+            "model.frozen_dtype is 'bf16' and engine.mixed_precision is 'no'",
+        ),
+        (
             lambda run: replace(run, validation=ValidationConfig(every=5)),
             "validation.every is 5 and no source holds scenes out",
         ),
