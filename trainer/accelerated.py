@@ -1,5 +1,6 @@
 """Devices, precision and sharding of a run, through accelerate."""
 
+import os
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ def make_accelerator(config: RunConfig) -> Accelerator:
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
     try:
         accelerator = Accelerator(
+            cpu=_several_on_cpus(),
             mixed_precision=config.engine.mixed_precision,
             log_with=list(config.engine.trackers) or None,
             project_dir=config.out,
@@ -51,6 +53,14 @@ def make_accelerator(config: RunConfig) -> Accelerator:
             "several with accelerate launch."
         )
     return accelerator
+
+
+def _several_on_cpus() -> bool:
+    """Whether several processes were started where there is no GPU.
+
+    Unless told, accelerate would have each of them train alone, into one folder.
+    """
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
 
 
 def _fsdp() -> FullyShardedDataParallelPlugin:

@@ -39,6 +39,7 @@ def test_settings_reach_any_depth_and_keep_their_types(config, tmp_path):
 def test_settings_count_together_in_any_order(config, tmp_path):
     changes = ["data.micro_batch=3", "data.batch_size=6", "model.start=weights"]
     changes += ["model.lora.rank=4", "model.frozen_dtype=bf16", f"model.start_from={tmp_path}"]
+    changes += ["engine.mixed_precision=bf16"]
     for settings in (changes, changes[::-1]):
         new = apply_settings(config, settings)
         assert (new.data.micro_batch, new.data.batch_size) == (3, 6)
