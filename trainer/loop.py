@@ -24,7 +24,7 @@ from genxd_core.model.unet import GenXDUNet
 from . import run_state
 from .accelerated import check_blocks, make_accelerator, seed_step, start_trackers
 from .broken import BrokenScenes
-from .checkpoint import check_same_run, load_checkpoint, save_checkpoint
+from .checkpoint import check_same_run, load_checkpoint, remove_unfinished, save_checkpoint
 from .config import RunConfig
 from .data import MicroBatch, MicroBatches, load_micro_batches, seeded_rng
 from .ema import WeightAverage
@@ -94,6 +94,7 @@ class TrainingRun:
         self.step = self._resume()
         if self.accelerator.is_main_process:
             check_same_run(config)
+            remove_unfinished(config.out)
         self.broken = BrokenScenes(config, self.accelerator.process_index)
         self.validation = Validation(config, self.vae)
 
