@@ -163,7 +163,8 @@ class TrainingRun:
             with self._syncing(last=place == self.accumulate - 1):
                 loss = self._loss(micro)
                 self.accelerator.backward(loss / self.accumulate)
-            log.add(micro.mode, loss, len(micro.c2w), waited)
+            clips = micro.c2w.shape[:2].numel() / max(self.config.data.views)
+            log.add(micro.mode, loss, clips, waited)
             # The last step's loss is there by now, so that looking at it does not wait.
             self._check(pending)
             pending.add(micro.number, loss)
