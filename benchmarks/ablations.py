@@ -235,6 +235,16 @@ def compare(table: Table) -> list[dict[str, Any]]:
     return rows
 
 
+def not_measured(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Directions of the paper that no row is about, for want of runs or parts."""
+    told = {(row["variant"], row["claim"]) for row in rows}
+    return [
+        f"{d.table}, {VARIANTS[d.variant].title}: {d.claim}"
+        for d in DIRECTIONS
+        if (d.variant, d.claim) not in told
+    ]
+
+
 def _row(table: Table, direction: Direction, figure: str) -> dict[str, Any]:
     difference = ahead(table, direction.variant, figure)
     spread = spread_of_seeds(table, figure)
@@ -304,11 +314,13 @@ def evaluate(args: argparse.Namespace) -> int:
     table = collect(results)
     rows = compare(table)
     print(as_text(rows))
+    print("\n".join(f"not measured: {line}" for line in not_measured(rows)))
     report = {
         "runs": _runs_record(found),
         "settings": {key: record["settings"] for key, record in _any_of(results).items()},
         "means": means_by_variant(table),
         "directions": rows,
+        "not_measured": not_measured(rows),
         "table": as_text(rows).splitlines(),
         "by_scene": table,
     }

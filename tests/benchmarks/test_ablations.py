@@ -18,6 +18,7 @@ from benchmarks.ablations import (
     evaluate_run,
     finished_runs,
     is_better_high,
+    not_measured,
     run_folder,
     spread_of_seeds,
     statement,
@@ -121,6 +122,13 @@ def test_every_variant_of_the_paper_has_its_directions():
         ("Table 10", "without_3d"),
         ("Table 10", "without_4d"),
     }
+
+
+def test_directions_without_runs_are_named():
+    found = not_measured(compare(table(-1.0)))
+    assert len(found) == len(DIRECTIONS) - 1
+    assert "Table 10, Camera CA: 4D worse on Cam-DAVIS: FID 105.69 to 101.78" in found
+    assert not any("Camera CA: few-view 3D worse on Re10K" in line for line in found)
 
 
 def test_command_is_the_trainers():
