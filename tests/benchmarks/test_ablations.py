@@ -31,6 +31,7 @@ from genxd_core.evaluation.intervals import Interval
 from genxd_core.model.config import GenXDUNetConfig
 from genxd_core.model.unet import GenXDUNet
 from genxd_core.model.weights import save_unet
+from trainer.recipes import RECIPES
 
 SCENES = [20.0, 24.0, 22.0, 18.0]
 
@@ -135,9 +136,10 @@ def test_command_is_the_trainers():
     command = train_command("without_3d", 2, Path("runs") / "x")
     text = " ".join(command[1:])
     assert text == (
-        "-m trainer train --recipe ablation --set ablation=without_3d --set seed=2 --out "
-        + str(Path("runs") / "x")
+        "-m trainer train --recipe ablation_without_3d --resume --data data "
+        "--set engine.seed=2 --set engine.mixed_precision=bf16 --out " + str(Path("runs") / "x")
     )
+    assert "ablation_without_3d" in RECIPES
 
 
 def test_commands_are_printed_seed_by_seed_and_not_run(tmp_path, capsys):
