@@ -81,6 +81,7 @@ def run_until(config, step, *, resume=False):
         run.go()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon", "adamw8bit"])
 def test_killed_run_goes_on_bit_exactly(config, tmp_path, optimizer):
     if optimizer == "adamw8bit":
@@ -253,6 +254,7 @@ def test_too_many_broken_scenes_stop_the_run_and_are_listed(config, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_few_broken_scenes_are_left_out_and_training_goes_on(config, tmp_path):
     write_scenes(tmp_path / "short", "still", "3d", ["whole", "other"])
     write_scenes(tmp_path / "short", "still", "3d", ["brief"], file="000001", frames=2)
@@ -262,6 +264,7 @@ def test_few_broken_scenes_are_left_out_and_training_goes_on(config, tmp_path):
     assert "brief" in (config.out / "broken_0.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_stop_request_saves_between_two_steps(config):
     run = TrainingRun(config)
     one_step = run._one_step
