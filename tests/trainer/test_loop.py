@@ -24,6 +24,7 @@ from trainer.__main__ import configured
 from trainer.config import LossConfig
 from trainer.loop import NonFiniteLossError, TrainingRun, _Pending, train
 from trainer.metrics_log import RunLog
+from trainer.settings import apply_settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -295,18 +296,31 @@ def program(config, out, *settings, processes=1):
 def test_two_processes_give_the_weights_of_one(config, tmp_path, sharding):
     # Sharded layers have to be run by all processes at once, and so in the same mode.
     block = 2 if sharding == "fsdp" else 1
-    expected = weights(
-        train(replace(config, data=replace(config.data, batch_size=4, mode_block=block)))
+    changes = (
+        "data.batch_size=4",
+        f"data.mode_block={block}",
+        "data.sources.still.held_out=1",
+        "validation.every=2",
+        "validation.steps=2",
     )
+    alone = apply_settings(config, changes)
+    expected = weights(train(alone))
     out = tmp_path / "two"
-    settings = (f"engine.sharding={sharding}", "data.batch_size=4", f"data.mode_block={block}")
-    command, environment = program(config, out, *settings, processes=2)
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    # In two parts: what one process saved for all is read by all.
+    for steps in (2, 4):
+        settings = (f"engine.sharding={sharding}", f"engine.steps={steps}", *changes)
+        command, environment = program(config, out, *settings, processes=2)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
     for name, value in weights(out / "unet").items():
         torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=2e-6)
+    validated = [row for row in log_rows(alone) if "validation/loss/3d" in row]
+    same = [row for row in log_rows(replace(config, out=out)) if "validation/loss/3d" in row]
+    assert [row["step"] for row in validated] == [row["step"] for row in same] == [2, 4]
+    for one, two in zip(validated, same, strict=True):
+        assert two == pytest.approx(one, rel=1e-3)
 
 
 @pytest.mark.slow
