@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,16 +12,20 @@ import tyro
 from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
 from genxd_core.autoencoder import Autoencoder
+from genxd_core.data.scene import BrokenSceneError
 from genxd_core.errors import InvalidInputError, MissingDependencyError, WeightsError
+from genxd_core.model.unet import GenXDUNet
 
-from .config import RunConfig
+from .config import DataConfig, RunConfig, SourceConfig
+from .data import seeded_rng
 from .encode import EncodeJob, encode_source
 from .export_run import ExportJob, export_run
 from .loop import NonFiniteLossError, train
 from .narrow_vae import NarrowVAEConfig, narrow_vae
+from .network import with_known_unet
 from .recipes import RECIPES
 from .settings import apply_settings, to_record
-from .sources import open_source_dataset
+from .sources import open_source, open_source_dataset
 from .synthetic_shards import RenderJob, render_shards
 from .vae import VAEConfig, train_vae
 
@@ -63,11 +67,11 @@ class Train:
 
 @dataclass
 class Check:
-    """Open a recipe's datasets and say what is there, without training.
+    """Say what is there of a recipe's datasets and weights, and draw a clip, without training.
 
     Attributes:
         recipe: name of the recipe.
-        data: folder of the datasets.
+        data: as for train.
         settings: as for train.
     """
 
@@ -141,7 +145,9 @@ _Command = Recipes | Check | Encode | Train | Export | Render | TrainVAE | Narro
 def main() -> None:
     """Parse the command line and run one command."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    command: _Command = tyro.cli(_Command)
+    # A line for each camera file is one for each clip that is drawn.
+    logging.getLogger("genxd_core.cameras").setLevel(logging.WARNING)
+    command: _Command = tyro.cli(_Command, prog=f"python -m {__package__}")
     try:
         run(command)
     except (InvalidInputError, MissingDependencyError, NonFiniteLossError, WeightsError) as error:
@@ -196,11 +202,31 @@ def _print_recipes(command: Recipes) -> None:
 def _check(command: Check) -> None:
     config = configured(command.recipe, command.data, Path("."), command.settings)
     for source in config.data.active_sources:
-        dataset = open_source_dataset(source)
-        count = len(dataset.scene_ids)
-        first = dataset.scene(dataset.scene_ids[0])
-        told = f"{count} scenes ({source.mode}), {first.scene_id} has {len(first.cameras)} pictures"
-        sys.stdout.write(f"{source.name}: {told}\n")
+        sys.stdout.write(f"{source.name}: {_told_of_source(source, config.data)}\n")
+    model = with_known_unet(config.model)
+    assert model.unet is not None
+    replace(config, model=model)  # refuses pictures of a size that the network does not take
+    with torch.device("meta"):
+        millions = sum(p.numel() for p in GenXDUNet(model.unet).parameters()) / 1e6
+    beginning = model.start if model.start_from is None else f"{model.start} of {model.start_from}"
+    sys.stdout.write(f"network: {millions:.1f} million parameters, from {beginning}\n")
+
+
+def _told_of_source(source: SourceConfig, data: DataConfig) -> str:
+    """What is there, and of the first scene whether a clip can be drawn."""
+    scenes = open_source(source, replace(data, latents=None))
+    count, views = len(scenes.scene_ids), max(data.views)
+    kept = f", {source.held_out} more held out" if source.held_out else ""
+    told = f"{count} scene{'' if count == 1 else 's'} ({source.mode}){kept}"
+    first = scenes.scene_ids[0]
+    try:
+        pictures = len(open_source_dataset(source).scene(first).cameras)
+        if pictures < views:
+            return f"{told}; {first} has {pictures} pictures, data.views asks for {views}"
+        scenes.draw(first, views, seeded_rng(0, "check", 0))
+    except BrokenSceneError as error:
+        return f"{told}; the first cannot be used: {error}"
+    return f"{told}; {first} has {pictures} pictures, a clip takes {views}"
 
 
 def _encode(command: Encode) -> None:

@@ -46,7 +46,7 @@ class ModelConfig:
     """The network and where its weights come from.
 
     Attributes:
-        unet: the network.
+        unet: the network; None is that of the weights it starts from.
         start: "scratch"; "svd" (Sec. 5.1: multi-view and temporal layers both from SVD's temporal
             ones); or "weights" of a GenXD network.
         start_from: file or folder for the last two: SVD's ``unet``, or what
@@ -60,7 +60,7 @@ class ModelConfig:
             for short clips of small pictures.
     """
 
-    unet: GenXDUNetConfig = field(default_factory=GenXDUNetConfig)
+    unet: GenXDUNetConfig | None = field(default_factory=GenXDUNetConfig)
     start: Literal["scratch", "svd", "weights"] = "scratch"
     start_from: Path | None = None
     camera: Literal["rays", "cross_attention"] = "rays"
@@ -71,6 +71,11 @@ class ModelConfig:
     plain_attention: bool = False
 
     def __post_init__(self) -> None:
+        _expect(
+            self.unet is not None or self.start == "weights",
+            f"model.unet is null and model.start is {self.start!r}; only trained weights tell "
+            "their network, so set model.start=weights and model.start_from, or model.unet.",
+        )
         _expect(
             self.camera == "rays" or self.lora is None,
             "model.camera is 'cross_attention' and model.lora is set; adapters go with 'rays' "
@@ -359,12 +364,13 @@ class RunConfig:
             "engine.mixed_precision is 'fp16' and optim.name is 'muon'; set "
             "engine.mixed_precision=bf16 or no.",
         )
-        unit = 8 * self.model.unet.stride
-        _expect(
-            self.data.size % unit == 0,
-            f"data.size is {self.data.size}, expected a multiple of {unit} (the VAE's 8 times the "
-            f"network's {self.model.unet.stride}).",
-        )
+        if self.model.unet is not None:
+            unit = 8 * self.model.unet.stride
+            _expect(
+                self.data.size % unit == 0,
+                f"data.size is {self.data.size}, expected a multiple of {unit} (the VAE's 8 times "
+                f"the network's {self.model.unet.stride}).",
+            )
         _expect(
             self.validation.every == 0 or any(s.held_out for s in self.data.active_sources),
             f"validation.every is {self.validation.every} and no source holds scenes out; set "

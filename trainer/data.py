@@ -175,8 +175,12 @@ def _draw(sources: Sequence[SourceConfig], rng: torch.Generator) -> SourceConfig
 
 
 def _too_many(name: str, broken: list[BrokenScene]) -> str:
-    told = "; ".join(f"{scene.scene_id}: {scene.reason}" for scene in broken[:3])
-    return f"source {name}: {len(broken)} scenes in a row cannot be used ({told}); mend its data."
+    reasons = list(dict.fromkeys(scene.reason for scene in broken))
+    told = " ".join(reasons[:3])
+    return (
+        f"source {name}: {len(broken)} scenes in a row cannot be used ({told}); mend its data, or "
+        "change what is asked of it (trainer check tells)."
+    )
 
 
 def _stacked(number: int, mode: str, clips: list[Clip], broken: list[BrokenScene]) -> MicroBatch:

@@ -29,7 +29,7 @@ from .config import RunConfig
 from .data import MicroBatch, MicroBatches, load_micro_batches, seeded_rng
 from .ema import WeightAverage
 from .metrics_log import RunLog
-from .network import build_network
+from .network import build_network, with_known_unet
 from .optim import build_optimizers, set_rates, share_of_peak
 from .provenance import Origin
 from .step import Batch, batch_loss
@@ -72,12 +72,15 @@ class TrainingRun:
     """
 
     def __init__(self, config: RunConfig, *, resume: bool = False) -> None:
-        self.config, self.state_file = config, config.out / "state.pt"
+        self.state_file = config.out / "state.pt"
         if self.state_file.exists() and not resume:
             raise InvalidInputError(
                 f"out is {config.out}, which holds a run; go on with it by --resume, or choose "
                 "another folder."
             )
+        known = config.out / "unet" if self.state_file.exists() else None
+        config = replace(config, model=with_known_unet(config.model, known))
+        self.config = config
         if config.engine.threads:
             torch.set_num_threads(config.engine.threads)
         self.batches = MicroBatches(config.data, config.engine.seed)

@@ -1,21 +1,23 @@
 """The network of a run, at its start: from scratch, from SVD, or from trained weights."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 
 from genxd_core.errors import InvalidInputError
+from genxd_core.model.config import GenXDUNetConfig
 from genxd_core.model.svd_init import init_unet_from_svd
 from genxd_core.model.unet import GenXDUNet
-from genxd_core.model.weights import load_unet
+from genxd_core.model.weights import load_unet, read_unet
 
 from .attention import plain_attention
 from .camera_attention import CameraAttentionUNet
 from .config import ModelConfig
 from .lora import add_lora
 
-__all__ = ["build_network", "soften_start_", "svd_weights"]
+__all__ = ["build_network", "soften_start_", "svd_weights", "with_known_unet"]
 
 
 def build_network(config: ModelConfig) -> GenXDUNet:
@@ -28,7 +30,7 @@ def build_network(config: ModelConfig) -> GenXDUNet:
         InvalidInputError: the weights are those of another configuration, or not to be found.
         WeightsError: a file is damaged or of another model.
     """
-    network = _started(config)
+    network = _started(with_known_unet(config))
     if config.lora is not None:
         if config.frozen_dtype == "bf16":
             network = network.to(torch.bfloat16)
@@ -38,9 +40,29 @@ def build_network(config: ModelConfig) -> GenXDUNet:
     return network
 
 
+def with_known_unet(config: ModelConfig, run: Path | None = None) -> ModelConfig:
+    """The configuration with its network told: where that is None, it is the weights' own.
+
+    Args:
+        config: of the network and its start.
+        run: ``unet`` of a run that goes on; what it started from may be gone by now.
+
+    Raises:
+        InvalidInputError: the weights are not to be found.
+        WeightsError: a file is damaged or of another model.
+    """
+    if config.unet is not None:
+        return config
+    if run is not None and (run / "config.json").is_file():
+        return replace(config, unet=GenXDUNetConfig.from_json(run / "config.json"))
+    assert config.start_from is not None
+    return replace(config, unet=read_unet(_existing(config.start_from)).config)
+
+
 def _started(config: ModelConfig) -> GenXDUNet:
     if config.start == "svd":
         assert config.start_from is not None
+        assert config.unet is not None
         return _loaded_into(
             config, init_unet_from_svd(load_file(svd_weights(config.start_from)), config.unet)
         )
@@ -54,6 +76,7 @@ def _started(config: ModelConfig) -> GenXDUNet:
 
 def _empty(config: ModelConfig) -> GenXDUNet:
     attention = plain_attention if config.plain_attention else None
+    assert config.unet is not None
     kind = GenXDUNet if config.camera == "rays" else CameraAttentionUNet
     return kind(config.unet, attention=attention)
 
@@ -66,12 +89,16 @@ def _loaded_into(config: ModelConfig, source: GenXDUNet) -> GenXDUNet:
     return network
 
 
-def _trained(config: ModelConfig, path: Path) -> GenXDUNet:
+def _existing(path: Path) -> Path:
     if not path.exists():
         raise InvalidInputError(
             f"model.start_from is {path}, which does not exist; give a file or folder of weights."
         )
-    source = load_unet(path)
+    return path
+
+
+def _trained(config: ModelConfig, path: Path) -> GenXDUNet:
+    source = load_unet(_existing(path))
     if source.config != config.unet:
         fields = (
             f"{name} {value!r} instead of {getattr(config.unet, name)!r}"
@@ -80,7 +107,7 @@ def _trained(config: ModelConfig, path: Path) -> GenXDUNet:
         )
         raise InvalidInputError(
             f"model.start_from is {path}, a network of another configuration than model.unet: "
-            f"{', '.join(fields)}."
+            f"{', '.join(fields)}. With model.unet=null it is that of the weights."
         )
     return source
 

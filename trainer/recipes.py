@@ -106,6 +106,7 @@ def finetune(data: Path, out: Path) -> RunConfig:
         recipe="finetune",
         out=out,
         model=ModelConfig(
+            unet=None,
             start="weights",
             start_from=data / "weights",
             lora=LoraConfig(rank=16),

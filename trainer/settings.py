@@ -29,33 +29,62 @@ def apply_settings(config: _Config, settings: Sequence[str]) -> _Config:
         InvalidInputError: there is no such field, its type does not take the value, or the whole
             does not fit together.
     """
+    parsed = []
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals:
             raise InvalidInputError(
                 f"--set got {setting!r}, expected name=value, such as optim.lr=1e-4."
             )
-        config = _replaced(config, name.strip().split("."), text, name.strip())
-    return config
+        parsed.append(_Setting(tuple(name.strip().split(".")), text, name.strip()))
+    return _replaced(config, parsed) if parsed else config
 
 
-def _replaced(config: Any, path: list[str], text: str, full: str) -> Any:
+@dataclasses.dataclass(frozen=True)
+class _Setting:
+    """What is left of a name on the way down, the value's text, and the whole name."""
+
+    path: tuple[str, ...]
+    text: str
+    full: str
+
+    def below(self) -> "_Setting":
+        return dataclasses.replace(self, path=self.path[1:])
+
+
+def _replaced(config: Any, settings: Sequence[_Setting]) -> Any:
+    # Together, as a whole that fits may be reached through one that does not.
     names = [field.name for field in dataclasses.fields(config)]
-    head, rest = path[0], path[1:]
-    if head not in names:
-        raise InvalidInputError(
-            f"--set {full}: {head!r} is no field; expected one of {', '.join(names)}."
-        )
-    kind, value = typing.get_type_hints(type(config))[head], getattr(config, head)
-    if not rest:
-        return dataclasses.replace(config, **{head: _parsed(kind, text, full)})
+    groups: dict[str, list[_Setting]] = {}
+    for setting in settings:
+        head = setting.path[0]
+        if head not in names:
+            raise InvalidInputError(
+                f"--set {setting.full}: {head!r} is no field; expected one of {', '.join(names)}."
+            )
+        groups.setdefault(head, []).append(setting.below())
+    kinds = typing.get_type_hints(type(config))
+    changes = {
+        head: _changed(kinds[head], getattr(config, head), group) for head, group in groups.items()
+    }
+    return dataclasses.replace(config, **changes)
+
+
+def _changed(kind: Any, value: Any, settings: Sequence[_Setting]) -> Any:
+    """A field's value after settings of it, or of what is in it, in their order."""
+    inside: list[_Setting] = []
+    for setting in settings:
+        if setting.path:
+            inside.append(setting)
+        else:
+            value, inside = _parsed(kind, setting.text, setting.full), []
+    if not inside:
+        return value
     if isinstance(value, dict):
-        new: Any = {**value, ".".join(rest): _json_or_text(text)}
-    elif isinstance(value, tuple):
-        new = _replaced_by_name(value, rest, text, full)
-    else:
-        new = _replaced(_made(value, kind, full), rest, text, full)
-    return dataclasses.replace(config, **{head: new})
+        return value | {".".join(one.path): _json_or_text(one.text) for one in inside}
+    if isinstance(value, tuple):
+        return _replaced_by_name(value, inside)
+    return _replaced(_made(value, kind, inside[0].full), inside)
 
 
 def _made(value: Any, kind: Any, full: str) -> Any:
@@ -68,15 +97,19 @@ def _made(value: Any, kind: Any, full: str) -> Any:
     raise InvalidInputError(f"--set {full}: what stands before the last dot has no fields.")
 
 
-def _replaced_by_name(entries: tuple[Any, ...], path: list[str], text: str, full: str) -> Any:
+def _replaced_by_name(entries: tuple[Any, ...], settings: Sequence[_Setting]) -> tuple[Any, ...]:
     known = [getattr(entry, "name", None) for entry in entries]
-    if path[0] not in known or len(path) < 2:
-        raise InvalidInputError(
-            f"--set {full}: expected a name of {', '.join(map(str, known))} and then a field."
-        )
+    groups: dict[str, list[_Setting]] = {}
+    for setting in settings:
+        if setting.path[0] not in known or len(setting.path) < 2:
+            raise InvalidInputError(
+                f"--set {setting.full}: expected a name of {', '.join(map(str, known))} and then "
+                "a field."
+            )
+        groups.setdefault(setting.path[0], []).append(setting.below())
     return tuple(
-        _replaced(entry, path[1:], text, full) if entry.name == path[0] else entry
-        for entry in entries
+        _replaced(entry, groups[name]) if name in groups else entry
+        for name, entry in zip(known, entries, strict=True)
     )
 
 

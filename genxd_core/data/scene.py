@@ -1,7 +1,7 @@
 """What a dataset knows of a scene before a picture is read, and how its adapters are used."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -86,6 +86,17 @@ class Scene:
                 raise BrokenSceneError(
                     f"scene {self.scene_id} has {count} {name} for {len(self.cameras)} cameras."
                 )
+
+    def with_views(self, views: Sequence[int]) -> "Scene":
+        """The scene as some of its views alone show it, in the order given."""
+        return replace(
+            self,
+            cameras=self.cameras[list(views)],
+            pictures=[self.pictures[view] for view in views],
+            names=[self.names[view] for view in views],
+            masks=None if self.masks is None else [self.masks[view] for view in views],
+            view_depths=None if self.view_depths is None else self.view_depths[list(views)],
+        )
 
 
 @runtime_checkable

@@ -1,6 +1,7 @@
 """The commands of the trainer one after the other, from nothing to a model that generates."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 import genxd_core as gx
+from genxd_core.assets import NANO
 from genxd_core.errors import InvalidInputError
 from genxd_core.files import read_checksums, sha256_of
 from genxd_core.synthetic import HELD_OUT, make_clips
+from tests.support import DATA
 from trainer.__main__ import Check, Encode, Export, Recipes, Render, Train, TrainVAE, main, run
 from trainer.encode import EncodeJob
 from trainer.export_run import ExportJob
@@ -137,7 +140,23 @@ def test_recipes_are_listed_and_shown(capsys):
 def test_check_tells_what_is_there(capsys):
     run(Check("nano", settings=FEW))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "nano_3d: 2 scenes (3d), 00000000 has 12 pictures"
+    made = "00000000 has 12 pictures, a clip takes 12"
+    assert lines[0] == f"nano_3d: 2 scenes (3d); {made}"
+    assert lines[-1] == "network: 7.3 million parameters, from scratch"
+
+
+def test_check_of_finetuning_tells_the_network_of_the_weights(capsys, tmp_path):
+    (tmp_path / "captures").mkdir()
+    shutil.copytree(DATA / "lund", tmp_path / "captures" / "lund")
+    shutil.copytree(NANO, tmp_path / "weights")
+    run(Check("finetune", tmp_path))
+    run(Check("finetune", tmp_path, settings=("data.views=[16]",)))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "captures: 1 scene (3d); lund has 15 pictures, a clip takes 12"
+    assert lines[1] == f"network: 7.3 million parameters, from weights of {tmp_path / 'weights'}"
+    assert lines[2] == "captures: 1 scene (3d); lund has 15 pictures, data.views asks for 16"
+    with pytest.raises(InvalidInputError, match="data.size is 40, expected a multiple of 16"):
+        run(Check("finetune", tmp_path, settings=("data.size=40",)))
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from genxd_core.model.config import GenXDUNetConfig
 from genxd_core.model.weights import load_unet
 from tests.trainer.support import TINY, tiny_run, write_scenes
 from trainer.__main__ import configured
-from trainer.config import LossConfig
+from trainer.config import LoraConfig, LossConfig, ModelConfig
 from trainer.loop import NonFiniteLossError, TrainingRun, _Pending, train
 from trainer.metrics_log import RunLog
 from trainer.settings import apply_settings
@@ -141,6 +141,30 @@ def test_given_weights_of_another_network_are_refused_with_what_differs(config, 
     message = r"block_out_channels \(32, 32\) instead of \(64, 64\)"
     with pytest.raises(InvalidInputError, match=message):
         train(replace(config, out=tmp_path / "on", model=model))
+
+
+@pytest.mark.parametrize("lora", [None, LoraConfig(rank=2)])
+def test_network_that_is_not_told_is_that_of_the_weights(config, tmp_path, lora):
+    start = train(config)
+    model = ModelConfig(unet=None, start="weights", start_from=start, lora=lora)
+    first = train(replace(config, model=model, out=tmp_path / "tuned"))
+    record = json.loads((tmp_path / "tuned" / "run.json").read_text())
+    assert record["model"]["unet"]["block_out_channels"] == [32, 32]
+    if lora is None:
+        assert load_unet(first).config == TINY
+        # All weights are in the checkpoint, so that what the run started from may go.
+        start.rename(tmp_path / "gone")
+    before = max(row["step"] for row in log_rows(replace(config, out=tmp_path / "tuned")))
+    longer = replace(config, model=model, out=tmp_path / "tuned")
+    train(engine(longer, steps=before + 2), resume=True)
+    assert log_rows(longer)[-1]["step"] == before + 2
+
+
+def test_size_that_the_weights_network_cannot_take_is_refused(config, tmp_path):
+    model = ModelConfig(unet=None, start="weights", start_from=train(config))
+    data = replace(config.data, size=24)
+    with pytest.raises(InvalidInputError, match="data.size is 24, expected a multiple of 16"):
+        train(replace(config, model=model, data=data, out=tmp_path / "tuned"))
 
 
 def test_folder_with_a_run_is_refused_without_resume(config):

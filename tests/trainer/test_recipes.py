@@ -62,6 +62,14 @@ def test_each_stage_starts_from_the_one_before(family):
     assert recipe(f"{family}stage1").model.start == ("weights" if family == "nano_" else "svd")
 
 
+@pytest.mark.parametrize("name", ["finetune", "finetune_full"])
+def test_finetuning_takes_the_network_of_the_weights(name):
+    run = recipe(name)
+    assert run.model.unet is None
+    assert (run.model.start, run.model.start_from) == ("weights", Path("data/weights"))
+    assert (run.model.lora is None) == (name == "finetune_full")
+
+
 def test_released_stages_have_the_released_numbers():
     run = recipe("released_stage3")
     assert (run.optim.name, run.optim.lr, run.optim.warmup) == ("adamw8bit", 2e-5, 2000)
@@ -120,6 +128,7 @@ def part(section, **changes):
         (part("optim", lr=0.0), "optim.lr is 0.0"),
         (part("engine", steps=0), "engine.steps is 0"),
         (part("model", start="svd"), "model.start is 'svd' and model.start_from is not set"),
+        (part("model", unet=None), "model.unet is null and model.start is 'scratch'"),
         (part("model", lora=LoraConfig()), "adapters need trained weights beneath"),
         (part("model", frozen_dtype="bf16"), "nothing is frozen"),
         (

@@ -36,6 +36,25 @@ def test_settings_reach_any_depth_and_keep_their_types(config, tmp_path):
     assert new.data.sources[1] == config.data.sources[1]
 
 
+def test_settings_count_together_in_any_order(config, tmp_path):
+    changes = ["data.micro_batch=3", "data.batch_size=6", "model.start=weights"]
+    changes += ["model.lora.rank=4", "model.frozen_dtype=bf16", f"model.start_from={tmp_path}"]
+    for settings in (changes, changes[::-1]):
+        new = apply_settings(config, settings)
+        assert (new.data.micro_batch, new.data.batch_size) == (3, 6)
+        assert (new.model.lora, new.model.frozen_dtype) == (LoraConfig(rank=4), "bf16")
+
+
+def test_later_setting_replaces_an_earlier_one_and_what_is_in_it(config, tmp_path):
+    start = ["model.start_from=weights", "model.start=weights"]
+    new = apply_settings(
+        config, [*start, "optim.lr=1", "optim.lr=2", "model.lora.rank=9", 'model.lora={"alpha": 2}']
+    )
+    assert new.optim.lr == 2.0
+    assert new.model.lora == LoraConfig(alpha=2.0)
+    assert apply_settings(new, ["model.lora=null", "model.lora.rank=5"]).model.lora.rank == 5
+
+
 def test_absent_part_is_made_when_one_of_its_fields_is_set(config, tmp_path):
     start = ["model.start_from=weights", "model.start=weights"]
     new = apply_settings(config, [*start, "model.lora.rank=4"])

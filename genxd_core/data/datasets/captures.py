@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ...cameras.io.colmap import find_colmap_model
 from ...captures import folder_of_pictures
+from ...errors import InvalidInputError
 from ..capture_scene import capture_scene, checked_decode_side
 from ..layouts import checked_scene_id, expect_layout, naming_scene, subfolders
 from ..scene import Scene, SceneKind, expect_folder
@@ -38,11 +39,15 @@ class Captures:
         root: of the captures.
         masks: use folders ``masks`` where they are.
         depths: read the points of each scene for ``view_depths``.
+        hold_out_every: leave one picture in so many out of each capture, from the middle of the
+            first so many, to compare with afterwards (`genxd_core.lifting.comparison` chooses the
+            same ones); 0 leaves none out.
         decode_side: decode large JPEGs at a fraction of their size, whose smaller side still has
             this many pixels (`load_image`); by default whole.
 
     Raises:
-        InvalidInputError: the root is none of the layout, or ``decode_side`` is not positive.
+        InvalidInputError: the root is none of the layout, ``decode_side`` is not positive, or
+            ``hold_out_every`` is 1 or negative.
     """
 
     name: str = "captures"
@@ -54,10 +59,15 @@ class Captures:
         *,
         masks: bool = True,
         depths: bool = True,
+        hold_out_every: int = 0,
         decode_side: int | None = None,
     ) -> None:
         self._root = expect_folder(root, self.name, _LAYOUT).resolve()
-        self._masks = masks
+        if hold_out_every < 0 or hold_out_every == 1:
+            raise InvalidInputError(
+                f"hold_out_every is {hold_out_every}, expected 0 for none, or at least 2."
+            )
+        self._masks, self._hold_out_every = masks, hold_out_every
         self.has_depth = depths
         self._decode_side = checked_decode_side(decode_side)
         self._is_one = _is_capture(self._root)
@@ -82,9 +92,13 @@ class Captures:
         folder = self._root if self._is_one else self._root / scene_id
         with naming_scene(scene_id):
             masks = self._folder_of_masks(folder)
-        return capture_scene(
+        whole = capture_scene(
             scene_id, folder, masks=masks, depths=self.has_depth, decode_side=self._decode_side
         )
+        every = self._hold_out_every
+        if not every:
+            return whole
+        return whole.with_views([v for v in range(len(whole.names)) if v % every != every // 2])
 
     def _folder_of_masks(self, folder: Path) -> Path | None:
         if not self._masks:

@@ -14,6 +14,7 @@ from genxd_core.data.sample import SamplePolicy, draw_sample
 from genxd_core.data.sampling import FrameSampling
 from genxd_core.data.scene import BrokenSceneError, SceneDataset
 from genxd_core.errors import InvalidInputError
+from genxd_core.lifting.comparison import held_out_views
 from tests.core.data.known_scene import (
     POINTS,
     colmap_cameras,
@@ -213,6 +214,23 @@ def test_masks_follow_their_pictures(tmp_path):
         spot = seen_spots(mask.expand(3, -1, -1))[:1]
         assert_same_up_to(spot, place, 0.2)
     assert Captures(tmp_path / "one", masks=False).scene("one").masks is None
+
+
+def test_pictures_held_out_are_those_that_lift_holds_out():
+    whole = Captures(LUND).scene("lund")
+    kept = Captures(LUND, hold_out_every=4).scene("lund")
+    assert set(whole.names) - set(kept.names) == {"03.jpg", "07.jpg", "11.jpg", "15.jpg"}
+    assert held_out_views(15, 4) == [2, 6, 10, 14]
+    views = [view for view in range(15) if view not in (2, 6, 10, 14)]
+    assert torch.equal(kept.cameras.c2w, whole.cameras.c2w[views])
+    assert torch.equal(kept.view_depths, whole.view_depths[views])
+    assert torch.equal(kept.pictures[2]().image, whole.pictures[3]().image)
+
+
+@pytest.mark.parametrize("every", [-1, 1])
+def test_share_held_out_that_cannot_be_is_refused(every):
+    with pytest.raises(InvalidInputError, match=f"hold_out_every is {every}, expected 0 for none"):
+        Captures(LUND, hold_out_every=every)
 
 
 def test_missing_mask_breaks_the_scene(tmp_path):
