@@ -155,7 +155,7 @@ def test_check_of_finetuning_tells_the_network_of_the_weights(capsys, tmp_path):
     assert lines[0] == "captures: 1 scene (3d); lund has 15 pictures, a clip takes 12"
     assert lines[1] == f"network: 7.3 million parameters, from weights of {tmp_path / 'weights'}"
     assert lines[2] == "captures: 1 scene (3d); lund has 15 pictures, data.views asks for 16"
-    with pytest.raises(InvalidInputError, match="data.size is 40, expected a multiple of 16"):
+    with pytest.raises(InvalidInputError, match=r"data\.size is 40, expected a multiple of 16"):
         run(Check("finetune", tmp_path, settings=("data.size=40",)))
 
 

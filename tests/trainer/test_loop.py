@@ -163,7 +163,7 @@ def test_network_that_is_not_told_is_that_of_the_weights(config, tmp_path, lora)
 def test_size_that_the_weights_network_cannot_take_is_refused(config, tmp_path):
     model = ModelConfig(unet=None, start="weights", start_from=train(config))
     data = replace(config.data, size=24)
-    with pytest.raises(InvalidInputError, match="data.size is 24, expected a multiple of 16"):
+    with pytest.raises(InvalidInputError, match=r"data\.size is 24, expected a multiple of 16"):
         train(replace(config, model=model, data=data, out=tmp_path / "tuned"))
 
 
