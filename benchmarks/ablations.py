@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 
 from benchmarks._report import save
 from genxd_core.assets import NANO
@@ -115,12 +116,12 @@ DIRECTIONS: tuple[Direction, ...] = (
 )
 
 
-def train_command(variant: str, seed: int, out: Path) -> list[str]:
-    """The trainer's command for one run."""
+def train_command(variant: str, seed: int, out: Path, data: Path = Path("data")) -> list[str]:
+    """The trainer's command for one run; one that was stopped goes on."""
     return [
-        *(sys.executable, "-m", "trainer", "train", "--recipe", "ablation"),
-        *("--set", f"ablation={variant}", "--set", f"seed={seed}"),
-        *("--out", str(out)),
+        *(sys.executable, "-m", "trainer", "train", "--recipe", f"ablation_{variant}", "--resume"),
+        *("--data", str(data), "--set", f"engine.seed={seed}"),
+        *("--set", "engine.mixed_precision=bf16", "--out", str(out)),
     ]
 
 
@@ -129,15 +130,22 @@ def run_folder(runs: Path, variant: str, seed: int) -> Path:
     return runs / f"{variant}_seed{seed}"
 
 
-def train(runs: Path, variants: Sequence[str], seeds: Sequence[int], *, run: bool) -> int:
-    """Print every run's command, and run those that have no weights yet.
+def train(
+    runs: Path,
+    variants: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    run: bool,
+    data: Path = Path("data"),
+) -> int:
+    """Print every run's command, and run those that are not finished.
 
     Seeds come first: with the first of them done, every variant can be compared.
     """
     for seed in seeds:
         for variant in variants:
             out = run_folder(runs, variant, seed)
-            command = train_command(variant, seed, out)
+            command = train_command(variant, seed, out, data)
             print(" ".join(["python", *command[1:]]), flush=True)
             if run and subprocess.run(command, cwd=ROOT, check=False).returncode:
                 print(f"the run of {variant}, seed {seed}, failed; see above", file=sys.stderr)
@@ -151,9 +159,19 @@ def finished_runs(runs: Path) -> dict[str, dict[int, Path]]:
     for variant in VARIANTS:
         for folder in sorted(runs.glob(f"{variant}_seed*")):
             number = folder.name.removeprefix(f"{variant}_seed")
-            if number.isdecimal() and (folder / "unet" / _WEIGHTS).is_file():
+            if number.isdecimal() and _is_finished(folder):
                 found.setdefault(variant, {})[int(number)] = folder
     return found
+
+
+def _is_finished(folder: Path) -> bool:
+    """Whether the weights are those of the run's last step."""
+    weights = folder / "unet" / _WEIGHTS
+    if not weights.is_file() or not (folder / "run.json").is_file():
+        return weights.is_file()
+    steps = json.loads((folder / "run.json").read_text(encoding="utf-8"))["engine"]["steps"]
+    with safe_open(weights, framework="pt") as opened:
+        return (opened.metadata() or {}).get("steps") == str(steps)
 
 
 def evaluate_run(
@@ -235,6 +253,16 @@ def compare(table: Table) -> list[dict[str, Any]]:
     return rows
 
 
+def not_measured(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Directions of the paper that no row is about, for want of runs or parts."""
+    told = {(row["variant"], row["claim"]) for row in rows}
+    return [
+        f"{d.table}, {VARIANTS[d.variant].title}: {d.claim}"
+        for d in DIRECTIONS
+        if (d.variant, d.claim) not in told
+    ]
+
+
 def _row(table: Table, direction: Direction, figure: str) -> dict[str, Any]:
     difference = ahead(table, direction.variant, figure)
     spread = spread_of_seeds(table, figure)
@@ -304,11 +332,13 @@ def evaluate(args: argparse.Namespace) -> int:
     table = collect(results)
     rows = compare(table)
     print(as_text(rows))
+    print("\n".join(f"not measured: {line}" for line in not_measured(rows)))
     report = {
         "runs": _runs_record(found),
         "settings": {key: record["settings"] for key, record in _any_of(results).items()},
         "means": means_by_variant(table),
         "directions": rows,
+        "not_measured": not_measured(rows),
         "table": as_text(rows).splitlines(),
         "by_scene": table,
     }
@@ -365,6 +395,7 @@ def main() -> int:
     training.add_argument("--runs", type=Path, default=Path("runs/ablations"))
     training.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     training.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    training.add_argument("--data", type=Path, default=Path("data"), help="holds latents/")
     training.add_argument("--run", action="store_true", help="run them, one after the other")
     measuring = commands.add_parser("evaluate", help="measure finished runs")
     measuring.add_argument("--runs", type=Path, default=Path("runs/ablations"))
@@ -383,7 +414,7 @@ def main() -> int:
     )
     args = parser.parse_args()
     if args.command == "train":
-        return train(args.runs, args.variants, args.seeds, run=args.run)
+        return train(args.runs, args.variants, args.seeds, run=args.run, data=args.data)
     if args.threads:
         torch.set_num_threads(args.threads)
     return evaluate(args)

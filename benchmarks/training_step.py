@@ -29,7 +29,7 @@ from tools.environment import ROOT
 from trainer.attention import plain_attention
 from trainer.ema import WeightAverage
 from trainer.optim import muon_and_adam, set_rates
-from trainer.recipes import NANO_UNET
+from trainer.small_recipes import NANO_UNET
 
 __all__ = ["measure", "optimiser_memory", "peak_mib"]
 

@@ -21,7 +21,7 @@ from genxd_core.model.config import GenXDUNetConfig
 from genxd_core.model.fusion import FusionBlender, FusionPlan
 from genxd_core.model.residual import frame_conv_class
 from genxd_core.model.unet import GenXDUNet
-from trainer.recipes import NANO_UNET
+from trainer.small_recipes import NANO_UNET
 
 __all__ = ["nothing_skipped"]
 

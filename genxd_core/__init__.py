@@ -24,6 +24,7 @@ _PUBLIC = {
         "sway",
         "tilt",
     ],
+    "cameras.noisy_orbit": ["noisy_orbit"],
     "cameras.orbit_between": ["orbit_between"],
     "cameras.keyframe_paths": ["ellipse", "interpolate", "spiral"],
     "cameras.editing": ["ease", "resample_by_arc_length", "with_even_times"],
@@ -33,6 +34,10 @@ _PUBLIC = {
     "capture_depths": ["load_capture_depths"],
     "capture_masks": ["load_capture_masks"],
     "captures": ["Capture", "load_capture"],
+    "data.registry": ["open_dataset"],
+    "data.sample": ["SamplePolicy", "SceneSample", "draw_sample"],
+    "data.sampling": ["FrameSampling"],
+    "data.scene": ["Scene", "SceneDataset"],
     "fitting": [
         "FitRecord",
         "FittedViews",

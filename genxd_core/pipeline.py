@@ -371,30 +371,33 @@ def _noised(clean: Tensor | None, noise: Tensor, sigma: Tensor) -> Tensor:
     return clean.to(sigma.device) + noise * sigma
 
 
-def v_prediction(unet: GenXDUNet, condition: Condition) -> Denoiser:
-    """What the network predicts for (1, V, 4, h, w) latents, once for every branch of a condition.
+def v_prediction(unet: GenXDUNet, condition: Condition, **further: Tensor) -> Denoiser:
+    """What the network predicts for latents, once for every branch of a condition.
 
     Noise levels, rays and latents are float32; only what enters the network is cast.
 
     Args:
         unet: the network.
-        condition: b branches for the same latents.
+        condition: of b clips, or of k branches of b / k clips, one branch behind the other.
+        further: what a variant of the network takes besides, for as many clips.
 
     Returns:
-        A function of noisy latents and sigma that gives v, float32 (b, V, 4, h, w).
+        A function of noisy latents (b / k, V, 4, h, w) and sigma that gives v, float32
+        (b, V, 4, h, w).
     """
-    branches = len(condition.indicator)
+    rows = len(condition.indicator)
     dtype = unet.conv_in.weight.dtype
 
     def predict(noisy: Tensor, sigma: Tensor) -> Tensor:
         # Divided, as the released scheduler does: times c_in rounds differently.
-        scaled = (noisy / (sigma**2 + 1).sqrt()).expand(branches, -1, -1, -1, -1)
+        scaled = (noisy / (sigma**2 + 1).sqrt()).repeat(rows // len(noisy), 1, 1, 1, 1)
         v: Tensor = unet(
             network_input(scaled, condition).to(dtype),
             timestep_of(sigma),
             added_time_ids=condition.added_time_ids,
             indicator=condition.indicator,
             motion_ids=condition.motion_ids,
+            **further,
         )
         return v.float()
 

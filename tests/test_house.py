@@ -14,7 +14,9 @@ from tools.environment import package_name, read_dependencies
 
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-EXTRAS = ("pipeline", "cli", "lift", "cuda", "curate", "train", "eval", "dev")
+EXTRAS = (
+    *("pipeline", "cli", "lift", "cuda", "curate", "train", "adamw8bit", "wandb", "eval", "dev"),
+)
 EVERYWHERE = {"torch", "numpy"}  # needed, and never listed: see pyproject.toml
 
 # Where the name to import is not the name to install.

@@ -16,7 +16,6 @@ from .settings import to_record
 __all__ = ["check_blocks", "make_accelerator"]
 
 _WRAPPED = ["MVTemporalResBlock", "MVTemporalTransformer"]
-_PURPOSE = {"tensorboard": "write TensorBoard files", "wandb": "report to W&B"}
 
 
 def make_accelerator(config: RunConfig) -> Accelerator:
@@ -27,9 +26,11 @@ def make_accelerator(config: RunConfig) -> Accelerator:
         InvalidInputError: the device or the process cannot have that precision, or the run is
             sharded over one process.
     """
-    for name in config.engine.trackers:
-        instead = "Or set engine.trackers=[]: log.jsonl has the same figures."
-        require(name, extra="train", purpose=_PURPOSE[name], instead=instead)
+    instead = "Or set engine.trackers=[]: log.jsonl has the same figures."
+    if "tensorboard" in config.engine.trackers:
+        require("tensorboard", extra="train", purpose="write TensorBoard files", instead=instead)
+    if "wandb" in config.engine.trackers:
+        require("wandb", extra="wandb", purpose="report to W&B", instead=instead)
     # Temporal layers rest in batches of still scenes, and so get no gradients there.
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
     try:

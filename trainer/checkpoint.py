@@ -13,7 +13,7 @@ from genxd_core.files import write_atomically
 from .config import RunConfig
 from .settings import differences, to_record
 
-__all__ = ["check_same_run", "load_checkpoint", "save_checkpoint"]
+__all__ = ["check_same_run", "load_checkpoint", "remove_unfinished", "save_checkpoint"]
 
 # What may change when a run goes on: how long it takes, and how it is watched and computed.
 _MAY_CHANGE = (
@@ -55,6 +55,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             "train in another folder."
         ) from error
     return state
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a kill in the middle of writing left in a run's folder."""
+    for unfinished in folder.rglob(".*.part.*"):
+        unfinished.unlink(missing_ok=True)
 
 
 def check_same_run(config: RunConfig) -> None:

@@ -24,7 +24,7 @@ from genxd_core.model.unet import GenXDUNet
 from . import run_state
 from .accelerated import check_blocks, make_accelerator, seed_step, start_trackers
 from .broken import BrokenScenes
-from .checkpoint import check_same_run, load_checkpoint, save_checkpoint
+from .checkpoint import check_same_run, load_checkpoint, remove_unfinished, save_checkpoint
 from .config import RunConfig
 from .data import MicroBatch, MicroBatches, load_micro_batches, seeded_rng
 from .ema import WeightAverage
@@ -97,6 +97,7 @@ class TrainingRun:
         self.step = self._resume()
         if self.accelerator.is_main_process:
             check_same_run(config)
+            remove_unfinished(config.out)
         self.broken = BrokenScenes(config, self.accelerator.process_index)
         self.validation = Validation(config, self.vae)
 
@@ -165,7 +166,8 @@ class TrainingRun:
             with self._syncing(last=place == self.accumulate - 1):
                 loss = self._loss(micro)
                 self.accelerator.backward(loss / self.accumulate)
-            log.add(micro.mode, loss, len(micro.c2w), waited)
+            clips = micro.c2w.shape[:2].numel() / max(self.config.data.views)
+            log.add(micro.mode, loss, clips, waited)
             # The last step's loss is there by now, so that looking at it does not wait.
             self._check(pending)
             pending.add(micro.number, loss)

@@ -30,7 +30,7 @@ class RunLog:
     def __init__(self, folder: Path, accelerator: Accelerator, start: int) -> None:
         self.file, self.accelerator = folder / "log.jsonl", accelerator
         self._sums = torch.zeros(len(_MODES), 2, device=accelerator.device)
-        self._began, self._waited, self._clips = time.perf_counter(), 0.0, 0
+        self._began, self._waited, self._clips = time.perf_counter(), 0.0, 0.0
         if accelerator.is_main_process:
             self._drop_lines_after(start)
 
@@ -43,8 +43,15 @@ class RunLog:
             text = "".join(line + "\n" for line in kept)
             write_atomically(self.file, lambda p: p.write_text(text, encoding="utf-8"))
 
-    def add(self, mode: str, loss: Tensor, clips: int, waited: float) -> None:
-        """Count one micro-batch; nothing waits for the device."""
+    def add(self, mode: str, loss: Tensor, clips: float, waited: float) -> None:
+        """Count one micro-batch; nothing waits for the device.
+
+        Args:
+            mode: of its clips.
+            loss: still on the device.
+            clips: in it, counted at the longest length.
+            waited: seconds for its data.
+        """
         row = self._sums[_MODES.index(mode)]
         row += torch.stack([loss.detach().float(), loss.new_ones((), dtype=torch.float32)])
         self._clips += clips
@@ -71,7 +78,7 @@ class RunLog:
                 row[f"loss_{mode}"] = _rounded(total / count)
         self.note(row)
         self._sums.zero_()
-        self._began, self._waited, self._clips = time.perf_counter(), 0.0, 0
+        self._began, self._waited, self._clips = time.perf_counter(), 0.0, 0.0
         return row
 
     def note(self, row: dict[str, Any]) -> None:

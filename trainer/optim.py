@@ -36,7 +36,7 @@ def build_optimizers(network: nn.Module, config: RunConfig) -> list[torch.optim.
     if optim.name == "adamw8bit":
         kind = require(
             "bitsandbytes",
-            extra="train",
+            extra="adamw8bit",
             purpose="keep AdamW's state in 8 bits",
             instead="Or set optim.name=adamw.",
         ).optim.AdamW8bit

@@ -4,7 +4,7 @@ What a network of the library gives here is what `genxd_core.GenXDPipeline` give
 clips at once and from latents to latents.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -12,11 +12,11 @@ from torch import Tensor
 
 from genxd_core.autoencoder import draw_noise
 from genxd_core.diffusion.guidance import guided, needs_unconditional
-from genxd_core.diffusion.preconditioning import denoised_from_v, timestep_of
 from genxd_core.diffusion.samplers import sample_euler
 from genxd_core.diffusion.schedules import NoiseSchedule
-from genxd_core.model.conditioning import Condition, check_indices, network_input
+from genxd_core.model.conditioning import Condition, check_indices
 from genxd_core.model.unet import GenXDUNet
+from genxd_core.pipeline import denoiser, v_prediction
 
 from .camera_attention import CameraAttentionUNet, camera_vector
 from .step import batched_rays, entangled
@@ -77,44 +77,20 @@ def generate(
     mask[:, list(indices)] = True
     rays = batched_rays(c2w, Ks_norm, reference, latents.shape[-2:])
     condition = Condition.build(latents, mask, rays, mode=mode, motion_strength=strength)
-    cameras = camera_vector(c2w, Ks_norm, reference)
-    sigmas = (schedule or NoiseSchedule()).sigmas(steps).to(device)
-    if needs_unconditional(guidance):
-        both = _v_prediction(network, condition.without().joined(condition), cameras, 2)
-        predict = guided(both, guidance)
-    else:
-        predict = _v_prediction(network, condition, cameras, 1)
-
-    def denoise(noisy: Tensor, sigma: Tensor) -> Tensor:
-        return denoised_from_v(predict(noisy, sigma), noisy, sigma)
-
-    noise = _noise(tuple(latents.shape), generator, device)
-    sampled = sample_euler(denoise, noise * (sigmas[0] ** 2 + 1).sqrt(), sigmas)
-    return torch.where(mask[:, :, None, None, None], condition.latents, sampled)
-
-
-def _v_prediction(
-    network: GenXDUNet, condition: Condition, cameras: Tensor, branches: int
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """What the network predicts for noisy latents, for every branch of the condition."""
-    dtype = network.conv_in.weight.dtype
     further = {}
     if isinstance(network, CameraAttentionUNet):
-        further["cameras"] = cameras.repeat(branches, 1, 1)
+        branches = 2 if needs_unconditional(guidance) else 1
+        further["cameras"] = camera_vector(c2w, Ks_norm, reference).repeat(branches, 1, 1)
+    sigmas = (schedule or NoiseSchedule()).sigmas(steps).to(device)
+    if needs_unconditional(guidance):
+        both = v_prediction(network, condition.without().joined(condition), **further)
+        predict = guided(both, guidance)
+    else:
+        predict = v_prediction(network, condition, **further)
 
-    def predict(noisy: Tensor, sigma: Tensor) -> Tensor:
-        scaled = (noisy / (sigma**2 + 1).sqrt()).repeat(branches, 1, 1, 1, 1)
-        v: Tensor = network(
-            network_input(scaled, condition).to(dtype),
-            timestep_of(sigma),
-            added_time_ids=condition.added_time_ids,
-            indicator=condition.indicator,
-            motion_ids=condition.motion_ids,
-            **further,
-        )
-        return v.float()
-
-    return predict
+    noise = _noise(tuple(latents.shape), generator, device)
+    sampled = sample_euler(denoiser(predict), noise * (sigmas[0] ** 2 + 1).sqrt(), sigmas)
+    return torch.where(mask[:, :, None, None, None], condition.latents, sampled)
 
 
 def _noise(

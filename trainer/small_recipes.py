@@ -100,7 +100,7 @@ def nano_stage3(data: Path, out: Path) -> RunConfig:
         model=replace(run.model, start_from=out.parent / "nano_stage2" / "unet"),
         loss=replace(run.loss, multi_view_share=0.5),
         optim=replace(run.optim, lr=4e-4, muon_lr=0.004, final_share=0.01),
-        engine=replace(run.engine, steps=8000, seed=3),
+        engine=replace(run.engine, steps=5000, seed=3),
     )
 
 

@@ -1,8 +1,7 @@
 """Procedural clips on disk, for training a VAE: shards of rendered pictures.
 
 A shard is a safetensors file of up to ``clips_per_shard`` clips of one family: ``images``
-(n, v, 3, h, w) uint8, ``c2w`` (n, v, 4, 4), ``Ks_norm`` (n, v, 3, 3) and ``gamma`` (n, 2): the
-measured motion strength between neighbouring frames, and between every second one.
+(n, v, 3, h, w) uint8.
 """
 
 import multiprocessing
@@ -12,12 +11,10 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
 from genxd_core.errors import InvalidInputError
 from genxd_core.files import write_atomically
-from genxd_core.synthetic import HELD_OUT, SyntheticClips, make_clips
-from genxd_core.synthetic.motion import motion_strength
+from genxd_core.synthetic import HELD_OUT, make_clips
 
 __all__ = ["RenderJob", "render_shards"]
 
@@ -71,34 +68,10 @@ def render_shards(job: RenderJob) -> list[Path]:
 def _render_shard(args: tuple[Path, range, RenderJob]) -> None:
     path, seeds, job = args
     torch.set_num_threads(1)
-    parts: list[dict[str, Tensor]] = []
-    for seed in seeds:  # one at a time: a clip's tensors then fit the processor's cache
-        clip = make_clips([seed], job.family, num_frames=job.num_frames, size=job.size)
-        gammas = [_gamma(clip, stride) for stride in (1, 2)]
-        parts.append(
-            {
-                "images": (clip.images * 255).round().to(torch.uint8),
-                "c2w": clip.c2w,
-                "Ks_norm": clip.Ks_norm,
-                "gamma": torch.stack(gammas, dim=1),
-            }
-        )
-    shard = {key: torch.cat([part[key] for part in parts]).contiguous() for key in parts[0]}
+    # One at a time: a clip's tensors then fit the processor's cache.
+    clips = [
+        make_clips([seed], job.family, num_frames=job.num_frames, size=job.size) for seed in seeds
+    ]
+    images = torch.cat([(clip.images * 255).round().to(torch.uint8) for clip in clips])
     meta = {"family": job.family, "first_seed": str(seeds[0])}
-    write_atomically(path, partial(save_file, shard, metadata=meta))
-
-
-def _gamma(clip: SyntheticClips, stride: int) -> Tensor:
-    """Motion strength (1,) between every ``stride``-th frame; known to be 0 when nothing moves."""
-    pick = slice(None, None, stride)
-    if bool((clip.object_center == clip.object_center[:, :1]).all()):
-        return torch.zeros(1)
-    strengths = motion_strength(
-        clip.depth[:, pick],
-        clip.ids[:, pick],
-        clip.object_center[:, pick],
-        clip.object_yaw[:, pick],
-        clip.c2w[:, pick],
-        clip.Ks_norm[:, pick],
-    )
-    return strengths.amax(dim=1)
+    write_atomically(path, partial(save_file, {"images": images.contiguous()}, metadata=meta))

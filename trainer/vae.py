@@ -15,6 +15,8 @@ from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor
 
+from genxd_core.errors import InvalidInputError
+
 from .checkpoint import load_checkpoint, save_checkpoint
 from .optim import cosine, muon_and_adam, set_rates
 
@@ -286,7 +288,9 @@ def load_images(folder: Path) -> Tensor:
     """All pictures of a folder of rendered shards, (n, v, 3, h, w) uint8."""
     shards = [load_file(path)["images"] for path in sorted(folder.glob("*.safetensors"))]
     if not shards:
-        raise FileNotFoundError(f"no shards in {folder}; render some with `trainer render`")
+        raise InvalidInputError(
+            f"shards is {folder}, which has none; render some with python -m trainer render."
+        )
     return torch.cat(shards)
 
 

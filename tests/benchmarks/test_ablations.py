@@ -18,6 +18,7 @@ from benchmarks.ablations import (
     evaluate_run,
     finished_runs,
     is_better_high,
+    not_measured,
     run_folder,
     spread_of_seeds,
     statement,
@@ -30,6 +31,7 @@ from genxd_core.evaluation.intervals import Interval
 from genxd_core.model.config import GenXDUNetConfig
 from genxd_core.model.unet import GenXDUNet
 from genxd_core.model.weights import save_unet
+from trainer.recipes import RECIPES
 
 SCENES = [20.0, 24.0, 22.0, 18.0]
 
@@ -123,13 +125,21 @@ def test_every_variant_of_the_paper_has_its_directions():
     }
 
 
+def test_directions_without_runs_are_named():
+    found = not_measured(compare(table(-1.0)))
+    assert len(found) == len(DIRECTIONS) - 1
+    assert "Table 10, Camera CA: 4D worse on Cam-DAVIS: FID 105.69 to 101.78" in found
+    assert not any("Camera CA: few-view 3D worse on Re10K" in line for line in found)
+
+
 def test_command_is_the_trainers():
     command = train_command("without_3d", 2, Path("runs") / "x")
     text = " ".join(command[1:])
     assert text == (
-        "-m trainer train --recipe ablation --set ablation=without_3d --set seed=2 --out "
-        + str(Path("runs") / "x")
+        "-m trainer train --recipe ablation_without_3d --resume --data data "
+        "--set engine.seed=2 --set engine.mixed_precision=bf16 --out " + str(Path("runs") / "x")
     )
+    assert "ablation_without_3d" in RECIPES
 
 
 def test_commands_are_printed_seed_by_seed_and_not_run(tmp_path, capsys):

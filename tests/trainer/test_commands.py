@@ -21,6 +21,9 @@ from trainer.latent_shards import LatentShards
 from trainer.synthetic_shards import RenderJob, render_shards
 from trainer.vae import VAEConfig
 
+# The fixture makes and trains whole models.
+pytestmark = pytest.mark.slow
+
 FAMILIES = ("nano_3d", "nano_4d", "nano_video")
 FEW = tuple(f"data.sources.{family}.options.scenes=2" for family in FAMILIES)
 STILL = FEW[:1]

@@ -119,6 +119,7 @@ def test_only_given_views_reach_the_network(told):
     assert not latents[:, 2].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [GenXDUNet, CameraAttentionUNet])
 def test_tiny_network_has_all_figures_and_the_same_again(kind):
     class Halves(Pixels):

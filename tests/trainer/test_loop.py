@@ -2,9 +2,11 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +22,9 @@ from genxd_core.model.weights import load_unet
 from tests.trainer.support import TINY, tiny_run, write_scenes
 from trainer.__main__ import configured
 from trainer.config import LoraConfig, LossConfig, ModelConfig
-from trainer.loop import NonFiniteLossError, TrainingRun, train
+from trainer.loop import NonFiniteLossError, TrainingRun, _Pending, train
+from trainer.metrics_log import RunLog
+from trainer.settings import apply_settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,6 +82,7 @@ def run_until(config, step, *, resume=False):
         run.go()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon", "adamw8bit"])
 def test_killed_run_goes_on_bit_exactly(config, tmp_path, optimizer):
     if optimizer == "adamw8bit":
@@ -94,14 +99,26 @@ def test_killed_run_goes_on_bit_exactly(config, tmp_path, optimizer):
     assert strip == [{k: v for k, v in row.items() if "loss" in k} for row in log_rows(whole)]
 
 
-def test_accumulated_batches_are_one_batch(config, tmp_path):
-    # Two halves of a batch, of one clip each, against the whole batch of the same clips.
-    at_once = replace(config, data=replace(config.data, micro_batch=1, batch_size=2))
-    run = TrainingRun(at_once)
+def test_accumulated_gradient_is_the_mean_over_its_micro_batches(config):
+    run = TrainingRun(replace(config, data=replace(config.data, micro_batch=1, batch_size=2)))
     assert run.accumulate == 2
-    run.go()
-    numbers = [row["step"] for row in log_rows(at_once)]
-    assert numbers == [2, 4]
+    expected = {}
+    for number in (0, 1):
+        run._loss(run.batches[number]).backward()
+        for name, value in run.network.named_parameters():
+            if value.grad is not None:
+                expected[name] = expected.get(name, 0) + value.grad / 2
+        run.network.zero_grad(set_to_none=True)
+    seen = {}
+    run.optimizers[0].step = lambda: seen.update(
+        {n: p.grad.clone() for n, p in run.network.named_parameters() if p.grad is not None}
+    )
+    clipped = run.accelerator.clip_grad_norm_
+    run.accelerator.clip_grad_norm_ = lambda values, _: clipped(values, 1e9)
+    run._one_step(run._loader(), RunLog(config.out, run.accelerator, 0), _Pending())
+    assert seen.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(seen[name], value, rtol=1e-5, atol=1e-7)
 
 
 def test_run_from_given_weights_starts_there_and_trains_them(config, tmp_path):
@@ -262,6 +279,7 @@ def test_too_many_broken_scenes_stop_the_run_and_are_listed(config, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_few_broken_scenes_are_left_out_and_training_goes_on(config, tmp_path):
     write_scenes(tmp_path / "short", "still", "3d", ["whole", "other"])
     write_scenes(tmp_path / "short", "still", "3d", ["brief"], file="000001", frames=2)
@@ -271,6 +289,7 @@ def test_few_broken_scenes_are_left_out_and_training_goes_on(config, tmp_path):
     assert "brief" in (config.out / "broken_0.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_stop_request_saves_between_two_steps(config):
     run = TrainingRun(config)
     one_step = run._one_step
@@ -286,45 +305,77 @@ def test_stop_request_saves_between_two_steps(config):
     assert len(weights(train(config, resume=True))) > 0
 
 
+def program(config, out, *settings, processes=1):
+    """The command of a tiny run in processes of its own, and its environment."""
+    launch = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
+    command = [sys.executable, *(launch if processes > 1 else [])]
+    command += [str(ROOT / "tests" / "trainer" / "run_tiny.py"), str(config.data.latents), str(out)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment["CUDA_VISIBLE_DEVICES"] = ""
+    return [*command, *settings], environment
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
 def test_two_processes_give_the_weights_of_one(config, tmp_path, sharding):
-    alone = replace(config, data=replace(config.data, batch_size=4))
+    # Sharded layers have to be run by all processes at once, and so in the same mode.
+    block = 2 if sharding == "fsdp" else 1
+    changes = (
+        "data.batch_size=4",
+        f"data.mode_block={block}",
+        "data.sources.still.held_out=1",
+        "validation.every=2",
+        "validation.steps=2",
+    )
+    alone = apply_settings(config, changes)
     expected = weights(train(alone))
-    script = tmp_path / "run.py"
-    script.write_text(
-        "import sys\n"
-        "from dataclasses import replace\n"
-        "from pathlib import Path\n"
-        "from tests.trainer.support import tiny_run\n"
-        "from trainer.loop import train\n"
-        "latents, out, sharding = sys.argv[1:]\n"
-        "run = tiny_run(Path(latents), Path(out), sharding=sharding)\n"
-        "block = 2 if sharding == 'fsdp' else 1\n"
-        "run = replace(run, data=replace(run.data, batch_size=4, mode_block=block))\n"
-        "train(run)\n"
-    )
-    if sharding == "fsdp":
-        expected = weights(train(_blocks_of_two(alone, tmp_path)))
     out = tmp_path / "two"
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, str(script), str(config.data.latents), str(out), sharding],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    # In two parts: what one process saved for all is read by all.
+    for steps in (2, 4):
+        settings = (f"engine.sharding={sharding}", f"engine.steps={steps}", *changes)
+        command, environment = program(config, out, *settings, processes=2)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
     for name, value in weights(out / "unet").items():
         torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=2e-6)
+    validated = [row for row in log_rows(alone) if "validation/loss/3d" in row]
+    same = [row for row in log_rows(replace(config, out=out)) if "validation/loss/3d" in row]
+    assert [row["step"] for row in validated] == [row["step"] for row in same] == [2, 4]
+    for one, two in zip(validated, same, strict=True):
+        assert two == pytest.approx(one, rel=1e-3)
 
 
-def _blocks_of_two(config, tmp_path):
-    data = replace(config.data, mode_block=2)
-    return replace(config, data=data, out=tmp_path / "alone_in_blocks")
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_run_killed_at_any_moment_ends_with_the_same_weights(config, tmp_path):
+    steps = ("engine.steps=24", "engine.save_every=1", "engine.log_every=1")
+    expected = weights(train(engine(config, steps=24, save_every=24, threads=1)))
+    out, rng = tmp_path / "killed", random.Random(0)
+    seen = []
+    for _ in range(3):
+        command, environment = program(config, out, *steps, "engine.threads=1")
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+        begun = saved_step(out)
+        while saved_step(out) < begun + 2 and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0.0, 0.3))
+        process.kill()
+        process.wait()
+        seen.append(saved_step(out))
+    assert 2 <= seen[0] < seen[1] < seen[2] < 24
+    command, environment = program(config, out, *steps, "engine.threads=1")
+    subprocess.run(command, env=environment, capture_output=True, timeout=300, check=True)
+    assert_equal(weights(out / "unet"), expected)
+    assert [row["step"] for row in log_rows(replace(config, out=out))] == list(range(1, 25))
+    assert not list(out.glob(".*part*"))
+
+
+def saved_step(out):
+    """The step of the checkpoint that lies in a folder."""
+    file = out / "state.pt"
+    return torch.load(file, weights_only=True)["step"] if file.exists() else 0
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,7 @@ def test_first_channels_of_every_group_are_kept(teacher):
     assert torch.equal(less.state_dict()[key], vae.state_dict()[key][::2, ::2])
 
 
+@pytest.mark.slow
 def test_training_brings_the_latents_nearer(teacher, tmp_path):
     coarse = torch.rand(24, 3, 2, 2, generator=seeded())
     images = torch.nn.functional.interpolate(coarse, size=(16, 16), mode="bilinear")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from genxd_core.assets import NANO
 from genxd_core.data.registry import DATASETS
 from genxd_core.errors import InvalidInputError
 from genxd_core.model.config import GenXDUNetConfig
@@ -79,6 +80,12 @@ def test_released_stages_have_the_released_numbers():
     )
     assert run.model.gradient_checkpointing
     assert run.loss.multi_view_share == 0.5
+
+
+def test_recipes_of_the_embedded_model_are_for_its_network():
+    embedded = GenXDUNetConfig.from_json(NANO / "unet" / "config.json")
+    for name in ("nano", "nano_stage1", "nano_stage2", "nano_stage3"):
+        assert recipe(name).model.unet == embedded
 
 
 def test_ablations_change_one_thing_each():

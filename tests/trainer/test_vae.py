@@ -102,6 +102,7 @@ def test_run_writes_a_vae_in_the_released_layout_and_a_log(config):
     assert json.loads(rows)["layers"] == 1
 
 
+@pytest.mark.slow
 def test_stopped_run_goes_on_bit_exactly(config, tmp_path):
     expected = load_file(train_vae(config) / "diffusion_pytorch_model.safetensors")
     parts = replace(config, out=tmp_path / "parts")

@@ -47,7 +47,9 @@ def test_pictures_are_the_clips_of_the_seed():
     scene = SyntheticScenes(family="nano_3d", scenes=3, first_seed=7, **SMALL).scene("00000008")
     clip = make_clips([8], "nano_3d", num_frames=4, size=32, supersample=1)
     for frame, picture in enumerate(scene.pictures):
-        assert bool((picture().image == clip.images[0, frame]).all())
+        levels = picture().image * 255
+        assert float((levels - clip.images[0, frame] * 255).abs().max()) <= 0.5 + 1e-4
+        assert float((levels - levels.round()).abs().max()) < 1e-4
         assert picture().alpha is None
     assert bool((scene.cameras.c2w == clip.c2w[0]).all())
     assert list(scene.names) == ["00000.png", "00001.png", "00002.png", "00003.png"]
