@@ -1,8 +1,8 @@
 """Which renders of animated objects show motion (Objaverse-XL animation, App. I).
 
-Cameras and depth are the renderer's, so nothing is estimated but the tracks: keypoints spread evenly
-over the object in the first view are followed along, and Eq. 3-4 tell how far they moved. The paper
-keeps 44K of 80K objects by this.
+Cameras and depth are the renderer's, so nothing is estimated but the tracks: keypoints spread
+evenly over the object in the first view are followed along, and Eq. 3-4 tell how far they moved.
+The paper keeps 44K of 80K objects by this.
 
 Dimension letters: t frames, n keypoints.
 """

@@ -1,7 +1,7 @@
-"""Corners (Shi and Tomasi 1994) and how far they moved between two pictures (Lucas and Kanade 1981).
+"""Corners of a picture, and where they are in the next one: in PyTorch, without weights.
 
-In PyTorch alone, all points at once: coarse to fine over a pyramid (Bouguet 2000). Needs neither
-weights nor further packages.
+Corners after Shi and Tomasi (1994), followed after Lucas and Kanade (1981), coarse to fine over a
+pyramid (Bouguet 2000), all points at once.
 
 Dimension letters: n points, p pixels of a window.
 """
@@ -64,7 +64,12 @@ def _corner_strength(grey: Tensor) -> Float[Tensor, "h w"]:
     products = torch.stack([gx * gx, gx * gy, gy * gy])[:, None]
     products = F.pad(products, (_CORNER_WINDOW // 2,) * 4, mode="replicate")
     xx, xy, yy = F.avg_pool2d(products, _CORNER_WINDOW, 1)[:, 0]
-    return (xx + yy) / 2 - ((xx - yy).square() / 4 + xy.square()).sqrt()
+    return _smaller_eigenvalue(xx, xy, yy)
+
+
+def _smaller_eigenvalue(xx: Tensor, xy: Tensor, yy: Tensor) -> Tensor:
+    least: Tensor = (xx + yy) / 2 - ((xx - yy).square() / 4 + xy.square()).sqrt()
+    return least
 
 
 def pyramid(grey: Float[Tensor, "h w"]) -> list[Float[Tensor, "h w"]]:
@@ -120,8 +125,7 @@ def _patch(grey: Tensor, at: Tensor) -> _Patch:
     values, gx, gy = _windows(torch.stack([grey, gx, gy]), at).unbind(0)
     xx, xy, yy = (gx * gx).mean(1), (gx * gy).mean(1), (gy * gy).mean(1)
     determinant = xx * yy - xy * xy
-    least = (xx + yy) / 2 - ((xx - yy).square() / 4 + xy.square()).sqrt()
-    invertible = least > _LEAST_STRENGTH
+    invertible = _smaller_eigenvalue(xx, xy, yy) > _LEAST_STRENGTH
     rows = torch.stack([yy, -xy, -xy, xx], dim=1).view(-1, 2, 2)
     safe = torch.where(invertible, determinant, torch.ones_like(determinant))
     inverse = torch.where(invertible[:, None, None], rows / safe[:, None, None], 0.0)

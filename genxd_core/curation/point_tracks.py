@@ -8,9 +8,10 @@ go through `pairs_from_points`.
 Dimension letters: t frames, n keypoints or samples, k objects.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -67,16 +68,19 @@ class PointTracker(Protocol):
 
     Attributes:
         name: by which settings and reports call it.
-        version: of the method and its weights, for reports.
-        licence: of both.
+        licence: of the method and its weights.
         is_long_term: whether it can follow points through a whole clip; keypoints are then drawn
             once, else anew in every frame.
     """
 
     name: str
-    version: str
     licence: str
     is_long_term: bool
+
+    @property
+    def version(self) -> str:
+        """Of the method and its weights, for reports."""
+        ...
 
     def available(self) -> str | None:
         """Say what is missing and where to put it; ``None`` if it can run."""
@@ -147,7 +151,10 @@ class PointTracks:
 # ---- providers ----------------------------------------------------------------------------------
 
 
-class _PairwiseTracker:
+_Prepared = TypeVar("_Prepared")
+
+
+class _PairwiseTracker(ABC, Generic[_Prepared]):
     """Follows points from frame to frame, and back as a check."""
 
     licence = "Apache-2.0"
@@ -196,14 +203,18 @@ class _PairwiseTracker:
             visible[active, i + 1] = found & returned & near
         return FollowedPoints(places, visible, inconsistent)
 
-    def _prepared(self, image: Tensor) -> object:
-        raise NotImplementedError
+    @abstractmethod
+    def _prepared(self, image: Tensor) -> _Prepared:
+        """What following needs of a frame, made once."""
 
-    def _follow(self, first: object, second: object, xy: Tensor) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
+    @abstractmethod
+    def _follow(
+        self, first: _Prepared, second: _Prepared, xy: Tensor
+    ) -> tuple[Float[Tensor, "n 2"], Bool[Tensor, " n"]]:
+        """Places in the second frame, and which of them are found."""
 
 
-class LucasKanade(_PairwiseTracker):
+class LucasKanade(_PairwiseTracker[list[Tensor]]):
     """Pyramidal Lucas-Kanade in PyTorch: runs wherever the library does."""
 
     name = "lucas-kanade"
@@ -216,12 +227,13 @@ class LucasKanade(_PairwiseTracker):
     def _prepared(self, image: Tensor) -> list[Tensor]:
         return pyramid(to_grey(image))
 
-    def _follow(self, first: object, second: object, xy: Tensor) -> tuple[Tensor, Tensor]:
-        assert isinstance(first, list) and isinstance(second, list)
+    def _follow(
+        self, first: list[Tensor], second: list[Tensor], xy: Tensor
+    ) -> tuple[Tensor, Tensor]:
         return follow_points(first, second, xy)
 
 
-class OpenCVLucasKanade(_PairwiseTracker):
+class OpenCVLucasKanade(_PairwiseTracker[np.ndarray]):
     """Pyramidal Lucas-Kanade of OpenCV, faster on large pictures."""
 
     name = "opencv-lucas-kanade"
@@ -242,12 +254,12 @@ class OpenCVLucasKanade(_PairwiseTracker):
             return str(error)
         return None
 
-    def _prepared(self, image: Tensor) -> "np.ndarray":
-        return (to_grey(image) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+    def _prepared(self, image: Tensor) -> np.ndarray:
+        grey = (to_grey(image) * 255).round().clamp(0, 255)
+        return np.asarray(grey.to(torch.uint8).numpy())
 
-    def _follow(self, first: object, second: object, xy: Tensor) -> tuple[Tensor, Tensor]:
+    def _follow(self, first: np.ndarray, second: np.ndarray, xy: Tensor) -> tuple[Tensor, Tensor]:
         cv2 = require("cv2", extra="curate", purpose=self._purpose)
-        assert isinstance(first, np.ndarray)
         # OpenCV has the first pixel's centre at (0, 0).
         start = (xy - 0.5).numpy().reshape(-1, 1, 2).astype(np.float32)
         arrived, status, _ = cv2.calcOpticalFlowPyrLK(
@@ -268,10 +280,9 @@ def choose_tracker(trackers: Sequence[PointTracker] | None = None) -> PointTrack
     Raises:
         InvalidInputError: none can; the message says what each lacks.
     """
-    if trackers is None:
-        trackers = (OpenCVLucasKanade(), LucasKanade())
+    known: Sequence[PointTracker] = (OpenCVLucasKanade(), LucasKanade())
     lacking = []
-    for tracker in trackers:
+    for tracker in known if trackers is None else trackers:
         reason = tracker.available()
         if reason is None:
             return tracker
@@ -347,9 +358,7 @@ def track_objects(
     for column, one in enumerate(objects):
         shown = shares[:-1, column].nonzero()[:, 0].tolist()
         for i in shown[:1] if tracker.is_long_term else shown:
-            xy = sample_keypoints(
-                images[i], object_ids[i] == one, most=most, eroded_px=eroded_px
-            )
+            xy = sample_keypoints(images[i], object_ids[i] == one, most=most, eroded_px=eroded_px)
             frames.append(torch.full((len(xy),), i))
             owners.append(torch.full((len(xy),), one))
             places.append(xy)

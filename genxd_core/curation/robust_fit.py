@@ -1,7 +1,7 @@
 """Fits of a line, a scale and a plane that outliers do not move; and Eq. 2 as printed.
 
-Iteratively reweighted least squares with the Geman-McClure weight ``(c^2 / (c^2 + r^2))^2``, c twice
-the scaled median of the residuals r.
+Iteratively reweighted least squares with the weight of Geman and McClure,
+``(c^2 / (c^2 + r^2))^2``, c twice the scaled median of the residuals r.
 
 Dimension letters: n points, k coefficients.
 """
@@ -14,6 +14,7 @@ __all__ = ["paper_fit", "robust_line", "robust_plane", "robust_scale"]
 
 _ROUNDS = 20
 _TO_SIGMA = 1.4826  # from the median of absolute values to a normal distribution's deviation
+_L1_ROUNDED = 1e-3  # of the values' size: smaller residuals weigh alike, or few would decide all
 _EXACT = 1e-9  # of the values' size: residuals that are rounding
 
 
@@ -56,7 +57,7 @@ def robust_plane(xy: Float[Tensor, "n 2"], z: Float[Tensor, " n"]) -> Float[Tens
     # From a level plane, the outliers of a slope are many: first the least sum of residuals.
     for _ in range(_ROUNDS):
         residuals = (z - columns @ start).abs()
-        found = _weighted(columns, z, 1.0 / (residuals + _EXACT * float(z.abs().max())))
+        found = _weighted(columns, z, 1.0 / (residuals + _L1_ROUNDED * float(z.abs().max())))
         if found is None:
             return None
         start = found
