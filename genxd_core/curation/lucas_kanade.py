@@ -72,7 +72,7 @@ def _smaller_eigenvalue(xx: Tensor, xy: Tensor, yy: Tensor) -> Tensor:
     return least
 
 
-def pyramid(grey: Float[Tensor, "h w"]) -> list[Float[Tensor, "h w"]]:
+def pyramid(grey: Float[Tensor, "h w"]) -> list[Float[Tensor, "_ _"]]:
     """The picture and its halves, the largest first."""
     levels = [grey]
     while len(levels) < _LEVELS and min(levels[-1].shape) >= 2 * _SMALLEST_SIDE:
@@ -81,7 +81,7 @@ def pyramid(grey: Float[Tensor, "h w"]) -> list[Float[Tensor, "h w"]]:
 
 
 def follow_points(
-    first: list[Float[Tensor, "h w"]], second: list[Float[Tensor, "h w"]], xy: Float[Tensor, "n 2"]
+    first: list[Float[Tensor, "_ _"]], second: list[Float[Tensor, "_ _"]], xy: Float[Tensor, "n 2"]
 ) -> tuple[Float[Tensor, "n 2"], Bool[Tensor, " n"]]:
     """Where the surroundings of points in one picture are found in another.
 
