@@ -150,7 +150,6 @@ class PointTracks:
 
 # ---- providers ----------------------------------------------------------------------------------
 
-
 _Prepared = TypeVar("_Prepared")
 
 
@@ -234,7 +233,7 @@ class LucasKanade(_PairwiseTracker[list[Tensor]]):
 
 
 class OpenCVLucasKanade(_PairwiseTracker[np.ndarray]):
-    """Pyramidal Lucas-Kanade of OpenCV, faster on large pictures."""
+    """Pyramidal Lucas-Kanade of OpenCV."""
 
     name = "opencv-lucas-kanade"
     _purpose = "track points with OpenCV"
@@ -275,14 +274,14 @@ def choose_tracker(trackers: Sequence[PointTracker] | None = None) -> PointTrack
     """The first tracker that can run.
 
     Args:
-        trackers: in the order of preference; by default OpenCV's, then the one in PyTorch.
+        trackers: in the order of preference; by default `LucasKanade` alone, which always can, so
+            that results do not depend on what happens to be installed.
 
     Raises:
         InvalidInputError: none can; the message says what each lacks.
     """
-    known: Sequence[PointTracker] = (OpenCVLucasKanade(), LucasKanade())
     lacking = []
-    for tracker in known if trackers is None else trackers:
+    for tracker in (LucasKanade(),) if trackers is None else trackers:
         reason = tracker.available()
         if reason is None:
             return tracker
