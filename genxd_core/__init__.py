@@ -34,6 +34,7 @@ _PUBLIC = {
     "capture_depths": ["load_capture_depths"],
     "capture_masks": ["load_capture_masks"],
     "captures": ["Capture", "load_capture"],
+    "curation.motion_strength": ["estimate_motion_strength"],
     "data.registry": ["open_dataset"],
     "data.sample": ["SamplePolicy", "SceneSample", "draw_sample"],
     "data.sampling": ["FrameSampling"],
