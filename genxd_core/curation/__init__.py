@@ -1,0 +1,1 @@
+"""The curation of video: masks, cameras, depth, motion (Sec. 3)."""
