@@ -68,7 +68,7 @@ class WindowModel:
     @property
     def depths(self) -> Float[Tensor, " k"]:
         """z-depth of each observation in its frame."""
-        rows = torch.searchsorted(self.frames, self.seen[:, 0])
+        rows = torch.searchsorted(self.frames, self.seen[:, 0].contiguous())
         third = self.w2c[rows, 2]
         return (third[:, :3] * self.xyz[self.seen[:, 1]]).sum(1) + third[:, 3]
 
