@@ -25,6 +25,7 @@ _POINTS = 1500
 _DRAWS = 400
 _INLIER_PX = 1.0
 _FLAT = 0.95  # a homography explains nearly all that a fundamental matrix does
+_ROUGH = 6.0  # median distances
 _TINY = 1e-9
 
 
@@ -47,7 +48,7 @@ class MotionSegmenter:
     def __init__(
         self,
         *,
-        gap: int = 2,
+        gap: int = 1,
         threshold_at_400: float = 1.5,
         working_side: int = 320,
         seed: int = 0,
@@ -92,8 +93,12 @@ class MotionSegmenter:
         pair = grey[first : first + 1], grey[second : second + 1]
         flow, back = dense_flow(*pair), dense_flow(*pair[::-1])
         residual, sure = two_view_residual(flow, back, seed=self.seed)
-        threshold = self.threshold * grey.shape[3] / 400
-        return ((residual > max(threshold, _INLIER_PX / 2)) & sure).float()[None, None]
+        if not bool(sure.any()):
+            return torch.zeros(1, 1, *residual.shape)
+        # Where the flow itself is rough, only what stands out of that counts.
+        rough = _ROUGH * float(residual[sure].median())
+        threshold = max(self.threshold * grey.shape[3] / 400, rough)
+        return ((residual > threshold) & sure).float()[None, None]
 
 
 def two_view_residual(

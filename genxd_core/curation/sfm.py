@@ -173,7 +173,8 @@ class _Clip:
         self.size = _size_of(images)
         longer = max(self.size)
         self.scale = min(1.0, settings.max_side / longer)
-        self.work_size = tuple(max(1, round(side * self.scale)) for side in self.size)
+        width, height = (max(1, round(side * self.scale)) for side in self.size)
+        self.work_size = (width, height)
         self.camera_model, self.K_norm = camera_model, _one_lens(Ks_norm, self.frames, self.size)
         self.mask_share: tuple[float, ...] = ()
         if camera_model not in get_args(CameraModel):
@@ -214,7 +215,7 @@ class _Clip:
             "threads": self.settings.num_threads,
         }
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-        return len(names) + len(parts) + len(windows) + 1
+        return len(names) + len(parts) + len(windows) + 2
 
     def _params(self) -> str:
         if self.K_norm is None:

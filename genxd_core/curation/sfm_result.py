@@ -124,7 +124,7 @@ class SfmResult:
         tries: every mapper that ran, with what it came to.
         joins: of the windows of a long clip.
         mask_share: of each given frame, the part that was masked, in [0, 1].
-        seconds: by stage: features, matching, mapping, all.
+        seconds: by stage: features, matching, calibration, mapping, all.
         seed: of all random choices.
         version: of pycolmap; empty if it was not needed.
     """
@@ -200,7 +200,7 @@ class SfmResult:
             )
         )
         cameras = Cameras(lens.c2w, pinholes, lens.times)
-        plain = tuple({} for _ in self.distortion)
+        plain: tuple[Mapping[str, float], ...] = tuple({} for _ in self.distortion)
         return pictures, replace(self, cameras=cameras, distortion=plain, sparse_depth=moved)
 
     def _registered_of(self, images: Tensor) -> Tensor:
@@ -261,7 +261,7 @@ def judge(result: SfmResult, thresholds: SfmThresholds | None = None) -> RejectR
         return "too_few_frames"
     if _is_covered(result, limits):
         return "mask_covers_frame"
-    if result.cameras is None or result.points is None:
+    if result.cameras is None:
         return "no_reconstruction"
     fraction, error = result.triangulated_fraction, result.reprojection_error_px
     if fraction is None or not fraction >= limits.min_triangulated:

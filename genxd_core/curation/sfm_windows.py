@@ -223,7 +223,8 @@ def _mean_rotation(rotations: Float[Tensor, "f 3 3"]) -> Float[Tensor, "3 3"]:
     u, _, vh = torch.linalg.svd(rotations[near].mean(0))
     flip = torch.ones(3, dtype=u.dtype)
     flip[2] = torch.linalg.det(u @ vh).sign()
-    return u * flip @ vh
+    mean: Tensor = u * flip @ vh
+    return mean
 
 
 def one_model_of(models: Sequence[WindowModel]) -> WindowModel:

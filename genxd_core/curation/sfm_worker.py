@@ -37,6 +37,7 @@ class _Work:
         self._check_database()
         for pairs in self.job["pairs"]:
             self._timed("matching", self._match, pairs)
+        self._timed("calibration", self._calibrate)
         windows = []
         for number, (first, last) in enumerate(self.job["windows"]):
             windows.append(self._timed("mapping", self._map_window, number, first, last))
@@ -110,6 +111,12 @@ class _Work:
             verification_options=verification,
             device=self.colmap.Device.cpu,
         )
+
+    def _calibrate(self) -> None:
+        """A first focal length from the pairs; the global mapper gets lost without a fair one."""
+        if not self.job["known"]:
+            options = self.colmap.ViewGraphCalibrationOptions(random_seed=self.job["seed"])
+            self.colmap.calibrate_view_graph(self.database, options)
 
     def _keypoint_counts(self) -> list[int]:
         with self.colmap.Database.open(self.database) as database:
