@@ -64,8 +64,8 @@ class SfmSettings:
         window: frames of one model; longer clips are joined of several.
         window_overlap: frames that neighbouring windows share.
         seed: of all random choices.
-        num_threads: of pycolmap; leave it at 1 where clips run side by side. The result does not
-            depend on it.
+        num_threads: of pycolmap; leave it at 1 where clips run side by side. With 1, repeated runs
+            are identical; with more they differ by rounding.
         time_limit: of all work on a clip, seconds.
 
     Raises:
@@ -114,8 +114,8 @@ def estimate_cameras(
 ) -> SfmResult:
     """Find a clip's cameras, points and sparse depth from its still parts alone (Sec. 3.1).
 
-    All frames share one lens. The same input and seed give the same result. A clip without cameras
-    is a result too: `judge` says what is wrong with it.
+    All frames share one lens. The same input, seed and pycolmap give the same result. A clip
+    without cameras is a result too: `judge` says what is wrong with it.
 
     Args:
         images: frames in their order: (T, 3, H, W) in [0, 1], or picture files of one size.

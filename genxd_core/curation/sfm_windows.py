@@ -217,7 +217,7 @@ def _scale(ratios: Tensor, wanted: Tensor, given: Tensor) -> float:
 
 def _mean_rotation(rotations: Float[Tensor, "f 3 3"]) -> Float[Tensor, "3 3"]:
     """Mean of those near to the one that is nearest to all."""
-    angles = rotation_angle(rotations[:, None], rotations[None])
+    angles = rotation_angle(*torch.broadcast_tensors(rotations[:, None], rotations[None]))
     middle = int(angles.sum(1).argmin())
     near = angles[middle] <= _TRIMMED_AT * angles[middle].median() + _TINY
     u, _, vh = torch.linalg.svd(rotations[near].mean(0))

