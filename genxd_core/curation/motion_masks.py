@@ -1,9 +1,10 @@
 """What moves by itself, told without any learned weights: flow that no camera explains.
 
 Between two frames, everything that stands still obeys one fundamental matrix (or one homography,
-where the camera only turns or the scene is flat), fitted robustly to a dense Lucas-Kanade flow.
-What lies far from it moves. Objects that move along the epipolar lines, such as a car ahead of a
-camera that follows it, are overlooked, and so is what stands still now and moves later.
+where the camera only turns or the scene is mostly flat), fitted robustly to a dense Lucas-Kanade
+flow. What lies far from it moves. Objects that move along the epipolar lines, such as a car ahead
+of a camera that follows it, are overlooked, and so is what stands still now and moves later; what
+stands out of a flat scene may be taken for moving.
 
 Dimension letters: t frames, n points, m models.
 """
@@ -24,7 +25,7 @@ __all__ = ["MotionSegmenter", "two_view_residual"]
 _POINTS = 1500
 _DRAWS = 400
 _INLIER_PX = 1.0
-_FLAT = 0.95  # a homography explains nearly all that a fundamental matrix does
+_FLAT = 0.75  # a homography is enough where it explains so much of what a fundamental matrix does
 _ROUGH = 6.0  # median distances
 _TINY = 1e-9
 
@@ -157,7 +158,8 @@ def _robust_residual(
             models, best = models[best : best + 1], 0
         inliers = int((distance(models[best : best + 1], pa, pb) * spread < _INLIER_PX).sum())
         found.append((inliers, distance(models[best : best + 1], a, b)[0] * spread))
-    # A homography has no lines along which motion hides: where it is enough, it tells more.
+    # In a flat scene one fundamental matrix fits the ground and any one shift of an object with it;
+    # a homography has no such lines along which motion hides.
     return found[1][1] if found[1][0] >= _FLAT * found[0][0] else found[0][1]
 
 
@@ -169,7 +171,8 @@ def _fundamental(a: Float[Tensor, "m n 2"], b: Float[Tensor, "m n 2"]) -> Float[
     F_full = _null_vector(rows).view(-1, 3, 3)
     u, s, vh = torch.linalg.svd(F_full)
     s = s * s.new_tensor([1.0, 1.0, 0.0])
-    return u * s[:, None] @ vh
+    models: Tensor = u * s[:, None] @ vh
+    return models
 
 
 def _homography(a: Float[Tensor, "m n 2"], b: Float[Tensor, "m n 2"]) -> Float[Tensor, "m 3 3"]:
@@ -183,7 +186,8 @@ def _homography(a: Float[Tensor, "m n 2"], b: Float[Tensor, "m n 2"]) -> Float[T
 
 
 def _null_vector(rows: Float[Tensor, "m k 9"]) -> Float[Tensor, "m 9"]:
-    return torch.linalg.eigh(rows.transpose(-1, -2) @ rows).eigenvectors[..., 0]
+    vectors: Tensor = torch.linalg.eigh(rows.transpose(-1, -2) @ rows).eigenvectors
+    return vectors[..., 0]
 
 
 def _sampson(models: Tensor, a: Tensor, b: Tensor) -> Float[Tensor, "m n"]:
@@ -191,14 +195,16 @@ def _sampson(models: Tensor, a: Tensor, b: Tensor) -> Float[Tensor, "m n"]:
     first, second = torch.cat([a, one], 1), torch.cat([b, one], 1)
     line_b, line_a = first @ models.transpose(1, 2), second @ models
     slope = (line_b[..., :2] ** 2).sum(-1) + (line_a[..., :2] ** 2).sum(-1)
-    return (second * line_b).sum(-1).abs() / slope.clamp_min(_TINY).sqrt()
+    distances: Tensor = (second * line_b).sum(-1).abs() / slope.clamp_min(_TINY).sqrt()
+    return distances
 
 
 def _transfer(models: Tensor, a: Tensor, b: Tensor) -> Float[Tensor, "m n"]:
     moved = torch.cat([a, torch.ones_like(a[:, :1])], 1) @ models.transpose(1, 2)
     scale = moved[..., 2:]
     scale = torch.where(scale.abs() < _TINY, _TINY, scale)
-    return (moved[..., :2] / scale - b).norm(dim=-1)
+    distances: Tensor = (moved[..., :2] / scale - b).norm(dim=-1)
+    return distances
 
 
 def _cleaned(mask: Float[Tensor, "1 1 h w"]) -> Float[Tensor, "1 1 h w"]:

@@ -187,6 +187,7 @@ def test_mask2former_is_never_downloaded(tmp_path):
         provider.segment(torch.zeros(1, 3, 8, 8))
 
 
+@pytest.mark.slow
 def test_folder_with_another_model_is_refused(tmp_path):
     pytest.importorskip("transformers")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "mask2former"}), "utf-8")
