@@ -7,15 +7,8 @@ the child alone, and the host never loads it.
 
 import importlib.util
 import json
-import queue
-import subprocess
-import sys
 import tempfile
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 import torch
@@ -26,11 +19,12 @@ from torch import Tensor
 from ..cameras.cameras import Cameras
 from ..cameras.conventions import SHAPE_TOLERANCE, picture_aspect
 from ..cameras.rotations import rotation_to_quat
+from ..child_process import run_worker
 from ..errors import InvalidInputError, MissingDependencyError
 from ..media import frame_names
 from ..optional import require
 from ..pictures import check_pictures, to_pil
-from ..progress import Progress, report
+from ..progress import Progress
 from .point_cloud import PointCloud
 
 __all__ = ["FEWEST_POINTS", "triangulate_points"]
@@ -45,7 +39,6 @@ _NEIGHBOURS = 10
 _ENLARGED_SIDES = (256, 640)
 _LARGEST_ERROR = 2.0  # pixels of the enlarged pictures
 _PAIRS_PER_STEP = 50
-_POLL_SECONDS = 0.2
 _ON_ANY = "Start from masks, depth or points spread in the cameras' view instead."
 
 
@@ -225,88 +218,22 @@ def _write_model(
 
 
 def _run(folder: Path, steps: int, progress: Progress | None, time_limit: float) -> None:
-    """Start the worker and wait for its end; it never outlives this call."""
-    with (folder / "log.txt").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, str(_WORKER), str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            cwd=folder,
-            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # Windows' only
+    end = run_worker(_WORKER, folder, steps, progress=progress, time_limit=time_limit)
+    if end.timed_out:
+        raise InvalidInputError(
+            f"time_limit of {time_limit:g} s was reached after step {end.done} of {steps} of "
+            "looking for points; give it more time, fewer or smaller pictures."
         )
-        try:
-            last = _follow(process, steps, progress, time_limit)
-        finally:
-            process.kill()
-            process.wait()
-            for stream in (process.stdin, process.stdout):
-                if stream is not None:
-                    stream.close()
-    if "missing" in last:
+    if "missing" in end.last:
         raise MissingDependencyError(
-            f"pycolmap is installed and cannot be imported ({last['error']}). Install it again "
+            f"pycolmap is installed and cannot be imported ({end.told}). Install it again "
             f"with: pip install --force-reinstall pycolmap. {_ON_ANY}"
         )
-    if "error" in last or not (folder / "points.npz").is_file():
-        told = last.get("error") or _last_words(folder / "log.txt")
+    if end.failed:
         raise InvalidInputError(
-            f"images: no points were found, because pycolmap stopped (status {process.returncode}: "
-            f"{told}). {_ON_ANY}"
+            f"images: no points were found, because pycolmap stopped (status {end.status}: "
+            f"{end.told}). {_ON_ANY}"
         )
-
-
-def _follow(
-    process: "subprocess.Popen[bytes]", steps: int, progress: Progress | None, time_limit: float
-) -> dict[str, Any]:
-    """Pass the child's steps on until it is done; returns the last that it said."""
-    lines: queue.Queue[bytes | None] = queue.Queue()
-    assert process.stdout is not None
-    threading.Thread(target=_read_lines, args=(process.stdout, lines), daemon=True).start()
-    end = time.monotonic() + time_limit
-    done, last = 0, dict[str, Any]()
-    while True:
-        # Every time, also without news: this is how the callback can stop the work.
-        report(progress, done + 1, steps + 1)
-        if time.monotonic() > end:
-            raise InvalidInputError(
-                f"time_limit of {time_limit:g} s was reached after step {done} of {steps} of "
-                "looking for points; give it more time, fewer or smaller pictures."
-            )
-        try:
-            line = lines.get(timeout=_POLL_SECONDS)
-        except queue.Empty:
-            continue
-        if line is None:
-            process.wait()
-            return last
-        for event in _events(line):
-            last = event
-            done = min(int(event.get("done", done)), steps)
-
-
-def _read_lines(stream: IO[bytes], lines: "queue.Queue[bytes | None]") -> None:
-    try:
-        for line in stream:
-            lines.put(line)
-    except ValueError:
-        pass  # closed by the other thread, which no longer listens
-    lines.put(None)
-
-
-def _events(line: bytes) -> Iterator[dict[str, Any]]:
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return
-    if isinstance(event, dict):
-        yield event
-
-
-def _last_words(log: Path) -> str:
-    text = log.read_text(encoding="utf-8", errors="replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[0][:300] if lines else "it said nothing"
 
 
 def _kept(

@@ -1,17 +1,10 @@
 """Child process of `triangulate`: features, matches and points with pycolmap, poses kept as given.
 
-Run as a file: ``python triangulate_worker.py FOLDER``. The folder holds ``job.json``, ``images``,
-``model`` (a COLMAP model without points) and, where given, ``masks``; ``points.npz`` is left there.
-Each line of standard output is a JSON object: ``{"done": 3}`` of the job's steps, or
-``{"error": "..."}`` as the last. The process ends when its standard input does: then its parent is
-gone.
+Run by `genxd_core.child_main`, with nothing of the package to import. The folder holds
+``job.json``, ``images``, ``model`` (a COLMAP model without points) and, where given, ``masks``;
+``points.npz`` is left there.
 """
 
-import json
-import os
-import sys
-import threading
-import zlib  # noqa: F401  before pycolmap, whose own copy would else break Python's
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,41 +16,9 @@ _MOST_FEATURES = 4096
 _TINY = 1e-300
 
 
-def main(folder: Path) -> int:
-    """Do the job that lies in a folder; returns the exit status."""
-    tell = _take_standard_output()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    try:
-        import pycolmap
-    except ImportError as error:
-        tell({"error": str(error), "missing": True})
-        return 1
-    try:
-        _Work(pycolmap, folder, job, tell).run()
-    except Exception as error:
-        tell({"error": f"{type(error).__name__}: {error}"})
-        return 1
-    return 0
-
-
-def _take_standard_output() -> Tell:
-    """A function that writes lines to standard output, which native code can no longer reach."""
-    lines = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
-    os.dup2(2, 1)
-
-    def tell(event: dict[str, Any]) -> None:
-        lines.write(json.dumps(event) + "\n")
-        lines.flush()
-
-    return tell
-
-
-def _end_with_parent() -> None:
-    # Unbuffered: the lock of a buffer, held here, would abort the interpreter at its end.
-    while os.read(0, 1):
-        pass
-    os._exit(1)
+def run(colmap: Any, folder: Path, job: dict[str, Any], tell: Tell) -> None:
+    """Do the job that lies in a folder."""
+    _Work(colmap, folder, job, tell).run()
 
 
 class _Work:
@@ -196,10 +157,3 @@ def epipolar_error(F: Any, first: Any, second: Any) -> Any:
     line2, line1 = x1 @ F.T, x2 @ F
     slope = (line1[:, :2] ** 2).sum(1) + (line2[:, :2] ** 2).sum(1)
     return np.abs((x2 * line2).sum(1)) / np.sqrt(np.maximum(slope, _TINY))
-
-
-if __name__ == "__main__":
-    # The folder of this file would put its neighbours' short names before installed packages.
-    here = Path(__file__).resolve().parent
-    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != here]
-    sys.exit(main(Path(sys.argv[1])))

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import genxd_core as gx
+from genxd_core import child_process
 from genxd_core.errors import Cancelled, InvalidInputError, MissingDependencyError
 from genxd_core.lifting import triangulate
 from genxd_core.lifting.triangulate import triangulate_points, view_pairs
@@ -45,12 +46,12 @@ def temporary(tmp_path, monkeypatch):
 
 @pytest.fixture
 def worker(tmp_path, monkeypatch):
-    """Put a program in the worker's place."""
+    """Put a program in the child's place."""
 
     def use(program):
         file = tmp_path / "worker.py"
         file.write_text(f"import json, os, sys, time\n{program}\n", encoding="utf-8")
-        monkeypatch.setattr(triangulate, "_WORKER", file)
+        monkeypatch.setattr(child_process, "_MAIN", file)
         # It stands for one that needs no pycolmap either.
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
 
@@ -230,7 +231,7 @@ def test_a_child_that_fails_is_told_plainly(worker, temporary, program, told):
 @needs_pycolmap
 def test_the_worker_ends_when_nobody_holds_its_standard_input(tmp_path):
     (tmp_path / "job.json").write_text("{}", encoding="utf-8")
-    command = [sys.executable, str(triangulate._WORKER), str(tmp_path)]
+    command = [sys.executable, child_process._MAIN, triangulate._WORKER, tmp_path]
     # Held, it gets as far as to complain about the job; else it is gone before.
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as held:
         assert b"KeyError" in held.stdout.readline()
