@@ -275,6 +275,7 @@ def test_too_many_broken_scenes_stop_the_run_and_are_listed(config, tmp_path):
             "source": "still",
             "scene_id": "brief",
             "reason": "scene brief has 2 frames, expected at least 3.",
+            "rejected": False,
         }
     ]
 
