@@ -181,6 +181,7 @@ class Pixels(Autoencoder):
         return torch.nn.functional.interpolate(latents[:, :3], scale_factor=8.0) * 2 - 1
 
 
+@pytest.mark.slow
 def test_runs_are_measured_once_and_compared(tmp_path, monkeypatch):
     for seed, variant in enumerate((FULL, "without_3d")):
         torch.manual_seed(seed)

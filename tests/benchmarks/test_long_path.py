@@ -16,6 +16,7 @@ def pipe(tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setup", SETUPS, ids=lambda setup: f"{setup[0]}, {setup[2]}")
 def test_every_setup_is_measured_beside_the_truth(pipe, setup):
     row = compare(pipe, scenes_on_orbits(2, 26, 32), setup, num_inference_steps=1)
@@ -27,6 +28,7 @@ def test_every_setup_is_measured_beside_the_truth(pipe, setup):
     assert row["truth_joined"] == pytest.approx(row["truth_inside"], rel=0.5)
 
 
+@pytest.mark.slow
 def test_memory_is_told_for_every_length(pipe):
     rows = memory_by_length(pipe, [14, 20], 32)
     assert [row["views"] for row in rows] == [14, 20]

@@ -26,6 +26,7 @@ def test_optimiser_takes_four_float32_copies():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("optimise", [False, True])
 def test_row_says_what_was_run(checkpointing, optimise):

@@ -25,6 +25,7 @@ def test_cameras_turn_about_the_scenes_middle():
     torch.testing.assert_close(turned.centres[1], torch.stack([-y, x, z]))
 
 
+@pytest.mark.slow
 def test_a_row_has_both_fits_and_every_stage(tmp_path):
     pipe = gx.GenXDPipeline.from_pretrained(make_mini_model(tmp_path / "mini"))
     row = on_film(

@@ -121,6 +121,7 @@ def test_accumulated_gradient_is_the_mean_over_its_micro_batches(config):
         torch.testing.assert_close(seen[name], value, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_run_from_given_weights_starts_there_and_trains_them(config, tmp_path):
     source = train(config)
     start = replace(config.model, start="weights", start_from=source)
@@ -132,6 +133,7 @@ def test_run_from_given_weights_starts_there_and_trains_them(config, tmp_path):
     assert sum(value > 0 for value in change.values()) > len(change) / 2
 
 
+@pytest.mark.slow
 def test_given_weights_of_another_network_are_refused_with_what_differs(config, tmp_path):
     source = train(config)
     other = GenXDUNetConfig.with_widths(
@@ -143,6 +145,7 @@ def test_given_weights_of_another_network_are_refused_with_what_differs(config, 
         train(replace(config, out=tmp_path / "on", model=model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", [None, LoraConfig(rank=2)])
 def test_network_that_is_not_told_is_that_of_the_weights(config, tmp_path, lora):
     start = train(config)
@@ -173,6 +176,7 @@ def test_folder_with_a_run_is_refused_without_resume(config):
         train(config)
 
 
+@pytest.mark.slow
 def test_checkpoint_of_another_configuration_is_refused_with_what_differs(config):
     train(engine(config, steps=2))
     with pytest.raises(InvalidInputError, match=r"optim\.lr was 0\.001 and is 0\.002"):
@@ -189,6 +193,7 @@ def test_damaged_checkpoint_is_told_plainly(config):
         train(config, resume=True)
 
 
+@pytest.mark.slow
 def test_half_precision_run_differs_by_rounding_alone(config, tmp_path):
     one_step = engine(config, steps=1, save_every=1)
     single = weights(train(one_step))
@@ -211,6 +216,7 @@ def test_run_writes_weights_that_load_and_a_log(config):
     assert rows[0]["lr"] == pytest.approx(1e-3)
 
 
+@pytest.mark.slow
 def test_tensorboard_gets_the_losses(config):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -94,6 +94,7 @@ def test_loss_of_a_perfect_reconstruction_is_its_divergence_alone(config):
     assert float(loss) == pytest.approx(config.kl_weight * expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_run_writes_a_vae_in_the_released_layout_and_a_log(config):
     folder = train_vae(config)
     vae = Autoencoder.from_pretrained(folder.parent)
@@ -116,6 +117,7 @@ def test_stopped_run_goes_on_bit_exactly(config, tmp_path):
     assert all(torch.equal(again[key], value) for key, value in expected.items())
 
 
+@pytest.mark.slow
 def test_encoder_stays_as_it_is_while_the_decoder_learns_time(config):
     first = AutoencoderKLTemporalDecoder.from_pretrained(train_vae(replace(config, clip_steps=0)))
     tuned = AutoencoderKLTemporalDecoder.from_pretrained(train_vae(replace(config, clip_steps=2)))

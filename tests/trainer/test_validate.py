@@ -173,6 +173,7 @@ def test_network_is_told_mode_motion_and_rays():
         assert call["added_time_ids"].tolist() == [[[0.0, 1.0]] * VIEWS]
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_figures_and_another_does_not():
     samples = ValidationSet((clip(),))
     unet = mini_unet()
@@ -275,6 +276,7 @@ def shown(sheet, frames):
     ]
 
 
+@pytest.mark.slow
 def test_sheet_shows_every_conditioning_and_the_truth():
     single, three, truth = (coloured(5, shade=shade) for shade in (0.0, 0.4, 0.8))
     rows = [SheetRow("single", single, (0,)), SheetRow("three", three, (0, 2, 4))]

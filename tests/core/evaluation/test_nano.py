@@ -54,6 +54,7 @@ def test_spearman_is_scipys(seed):
     assert spearman(a, b) == pytest.approx(spearmanr(a, b).statistic, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_an_oracle_is_perfect_and_sees_both_sides():
     views = nano._view_figures(figures(Oracle()))
     assert views["single_view"] == views["three_views"] == views["vae_ceiling"] == 100.0
