@@ -28,7 +28,6 @@ _MAY_CHANGE = (
     "validation.",
     "data.workers",
     "data.max_broken",
-    "data.micro_batch",
     "data.latents",
     "model.gradient_checkpointing",
     "model.vae",

@@ -143,7 +143,8 @@ class DataConfig:
         views: frames of a clip; with several numbers each micro-batch draws one, and shorter clips
             come in larger numbers, so that the frames of a micro-batch stay as many.
         batch_size: clips of an optimiser step over all processes, counted at the longest clip.
-        micro_batch: clips of a forward pass of one process; what remains is accumulated.
+        micro_batch: clips of a forward pass of one process; what remains is accumulated. Clips of
+            one have one mode, so another number draws other batches.
         mode_block: micro-batches in a row that share mode and length. On several devices their
             number keeps all equally busy.
         workers: processes that read clips; 0 reads in the training process.

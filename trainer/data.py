@@ -115,6 +115,19 @@ class MicroBatches(Dataset[MicroBatch]):
             return BrokenScene(config.name, scene_id, str(error), rejected)
 
 
+class _Told(Dataset[MicroBatch | str]):
+    """Micro-batches, or what is wrong with them: a worker's error would come with its traceback."""
+
+    def __init__(self, batches: MicroBatches) -> None:
+        self.batches = batches
+
+    def __getitem__(self, number: int) -> MicroBatch | str:
+        try:
+            return self.batches[number]
+        except BrokenSceneError as error:
+            return str(error)
+
+
 class _Numbers(Sampler[int]):
     """The numbers of one process: of every step its share, in order."""
 
@@ -146,17 +159,23 @@ def load_micro_batches(
         rank: of this process.
         processes: how many share them; process r takes every ``processes``-th number from r on.
         pin_memory: for copies to a GPU that do not wait.
+
+    Raises:
+        BrokenSceneError: no usable scene was found in many attempts.
     """
     workers = batches.config.workers
     loader = DataLoader(
-        batches,
+        _Told(batches),
         batch_size=None,
         sampler=_Numbers(first, last, rank, processes),
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         pin_memory=pin_memory,
     )
-    return iter(loader)
+    for read in loader:
+        if isinstance(read, str):
+            raise BrokenSceneError(read)
+        yield read
 
 
 def seeded_rng(seed: int, purpose: str, number: int) -> torch.Generator:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from genxd_core.data.scene import BrokenSceneError
 from genxd_core.errors import InvalidInputError
 from genxd_core.model.motion_strength import gamma_to_motion_strength
 from tests.trainer.support import encoded_scene, tiny_run, write_scenes
@@ -141,3 +142,13 @@ def test_damaged_shard_is_told_by_name(tmp_path):
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(InvalidInputError, match=r"000000\.safetensors is damaged"):
         LatentShards(path.parent)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_source_without_a_usable_scene_is_told_without_a_traceback(data, workers):
+    # The longest scene that moves has nine frames.
+    endless = replace(data, views=(20,), workers=workers)
+    with pytest.raises(BrokenSceneError) as told:
+        next(load_micro_batches(MicroBatches(endless, seed=0), first=0, last=1))
+    assert "scenes in a row cannot be used" in str(told.value)
+    assert "Traceback" not in str(told.value)

@@ -184,6 +184,9 @@ def test_checkpoint_of_another_configuration_is_refused_with_what_differs(config
     loss = LossConfig(drop_condition=0.5)
     with pytest.raises(InvalidInputError, match=r"loss\.drop_condition was 0\.1 and is 0\.5"):
         train(replace(config, loss=loss), resume=True)
+    # Other micro-batches are other clips.
+    with pytest.raises(InvalidInputError, match=r"data\.micro_batch was 2 and is 1"):
+        train(replace(config, data=replace(config.data, micro_batch=1)), resume=True)
 
 
 def test_damaged_checkpoint_is_told_plainly(config):
